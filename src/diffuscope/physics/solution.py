@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian
@@ -133,8 +134,7 @@ def solve_inverse(
     (5.25, 0.75)
     """
     require_seed(seed)
-    if samples < 2:
-        raise InputError(f"samples: expected at least 2, got {samples}")
+    require_count("samples", samples, 2)
     sensors = require_readings(sensors, problem, "data")
     shape = problem.event_shape
     require_memory(24.0 * samples * math.prod(shape), "samples", f"{samples:,} samples of shape {shape}")
