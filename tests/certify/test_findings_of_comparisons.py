@@ -1,0 +1,67 @@
+"""The finding of several compared levels of noise, from errors made by hand."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from diffuscope.certify.likelihood_errors import Measured
+from diffuscope.certify.likelihood_finding import comparison
+from diffuscope.certify.likelihood_interval import Limits, judge
+from diffuscope.findings import Tone
+
+
+def measured(tone: Tone, error: float, ratio: float = 0.3, repeats: int = 1, not_finite: int = 0) -> Measured:
+    return Measured("plane", 4, "VE", ratio, tone, error, repeats=repeats, not_finite=not_finite, standard_error=0.25)
+
+
+def test_the_worst_is_what_failed_then_what_is_open_then_the_largest_error_of_either_sign() -> None:
+    good, other = measured("good", 0.5, 1.0), measured("good", -0.6, 2.0)
+    found = comparison([good, other], 1.0)
+    assert (found.value, found.tone) == (-0.6, "good")
+    assert found.verdict == "At worst -0.6 nats from the exact value at sigma/alpha = 2, -0.15 per dimension."
+    open_ = measured("unknown", 0.1, repeats=7)
+    assert comparison([good, open_, other], 1.0).value == 0.1
+    fails = measured("alarm", -3.0)
+    assert comparison([good, open_, fails], 1.0).value == -3.0
+    lost = measured("alarm", math.nan, 5.0, not_finite=2)
+    found = comparison([fails, lost, good], 1.0)
+    assert found.verdict == "NaN or infinity for 2 of 8 samples at sigma/alpha = 5; 2 of 3 levels fail."
+    assert found.errors == (fails, lost, good)
+
+
+def test_a_single_level_is_not_counted_and_a_refused_one_is() -> None:
+    fails = measured("alarm", 2.0)
+    assert comparison([fails], 1.0).verdict == "At worst +2 nats from the exact value, +0.5 per dimension."
+    found = comparison([fails], 1.0, ["t: too low"])
+    assert found.verdict == (
+        "At worst +2 nats from the exact value at sigma/alpha = 0.3, +0.5 per dimension; 1 of 2 levels fail; "
+        "1 of 2 levels are not measured: t: too low."
+    )
+    assert found.tone == "alarm"
+    refused = comparison([measured("good", 0.5)], 1.0, ["t: too low", "t: too high"])
+    assert refused.tone == "attention"
+    assert refused.verdict.endswith("; 2 of 3 levels are not measured: t: too low.")
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_what_would_have_been_found_is_the_zone_of_a_random_estimate_or_the_tolerance(repeats: int) -> None:
+    """In four dimensions the zones are twice 0.2 and twice 0.8 wide."""
+    power = comparison([measured("good", 0.1), measured("good", 0.0, repeats=repeats)], 0.1).power
+    if repeats == 1:
+        assert power == "An error of more than 0.1 nats at any of these samples fails."
+    else:
+        assert "the mean error of its samples is known to be below 0.5 nats" in power
+        assert power.endswith("that of each below 1.7.")
+
+
+@pytest.mark.parametrize("calls", [4, 16, 64])
+@pytest.mark.parametrize("mean", [0.0, 3.0, -3.0])
+def test_the_repeats_that_are_missing_are_counted_for_sixteen_calls_or_as_many_as_there_are(calls, mean) -> None:
+    """Errors mean +- 1 of one sample in four dimensions; the zone is 0.5 + 0.4 for the mean over samples."""
+    errors = mean + torch.tensor([1.0, -1.0]).double().repeat(calls // 2)[:, None, None]
+    freedom, standard_error = max(16, calls) - 1, (calls / (calls - 1)) ** 0.5 / calls**0.5
+    quantile = stats.t.isf(0.01 / 4, freedom) if mean == 0 else stats.t.isf(3e-4 / 3 / 4, freedom)
+    enough = (0.9 if mean == 0 else 3.0 - 0.5) / quantile
+    assert judge(errors, Limits(0.5, 4, 3)).missing == pytest.approx((standard_error / enough) ** 2, rel=1e-12)
