@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.optimize import brentq
 
 from diffuscope.certify.likelihood_errors import Measured
 from diffuscope.certify.likelihood_finding import comparison
-from diffuscope.certify.likelihood_interval import Limits, judge
+from diffuscope.certify.likelihood_interval import Limits, judge, skew_interval
 from diffuscope.findings import Tone
 
 
@@ -65,3 +67,22 @@ def test_the_repeats_that_are_missing_are_counted_for_sixteen_calls_or_as_many_a
     quantile = stats.t.isf(0.01 / 4, freedom) if mean == 0 else stats.t.isf(3e-4 / 3 / 4, freedom)
     enough = (0.9 if mean == 0 else 3.0 - 0.5) / quantile
     assert judge(errors, Limits(0.5, 4, 3)).missing == pytest.approx((standard_error / enough) ** 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_ends_of_halls_interval_solve_his_equation(sign: float) -> None:
+    """sqrt K (h + g h^2 / 3 + g^2 h^3 / 27 + g / 6K) = t at either quantile, h = (m - mu) / s; beside it no spread."""
+    x, tail = sign * np.array([0.0, 0.1, 0.3, 0.2, 4.0]), 0.01
+    values = torch.stack([torch.from_numpy(x), torch.full((5,), 2.0, dtype=torch.float64)], 1)
+    low, high = skew_interval(values, torch.full((2,), tail, dtype=torch.float64))
+    g, K = stats.skew(x), len(x)
+
+    def end(t: float) -> float:
+        def off(h: float) -> float:
+            return K**0.5 * (h + g * h**2 / 3 + g**2 * h**3 / 27 + g / (6 * K)) - t
+
+        return x.mean() - x.std(ddof=1) * float(brentq(off, -100, 100, xtol=1e-14))  # pyright: ignore
+
+    t = stats.t.isf(tail, K - 1)
+    assert (float(low[0]), float(high[0])) == (pytest.approx(end(t), rel=1e-9), pytest.approx(end(-t), rel=1e-9))
+    assert (float(low[1]), float(high[1])) == (2.0, 2.0)
