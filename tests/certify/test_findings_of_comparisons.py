@@ -8,10 +8,15 @@ import torch
 from scipy import stats
 from scipy.optimize import brentq
 
-from diffuscope.certify.likelihood_errors import Measured
+from diffuscope.certify.flow_maps import _rows
+from diffuscope.certify.likelihood_behavior import determinism
+from diffuscope.certify.likelihood_calls import Calls
+from diffuscope.certify.likelihood_errors import Measured, Place
 from diffuscope.certify.likelihood_finding import comparison
 from diffuscope.certify.likelihood_interval import Limits, judge, skew_interval
+from diffuscope.certify.problems import unequal_gaussian
 from diffuscope.findings import Tone
+from diffuscope.schedules import VE
 
 
 def measured(tone: Tone, error: float, ratio: float = 0.3, repeats: int = 1, not_finite: int = 0) -> Measured:
@@ -86,3 +91,42 @@ def test_the_ends_of_halls_interval_solve_his_equation(sign: float) -> None:
     t = stats.t.isf(tail, K - 1)
     assert (float(low[0]), float(high[0])) == (pytest.approx(end(t), rel=1e-9), pytest.approx(end(-t), rel=1e-9))
     assert (float(low[1]), float(high[1])) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_a_likelihood_that_counts_its_calls_is_told_how_far_two_of_them_are_apart(draws: bool) -> None:
+    """The first and the fourth call have the same points and the same seed."""
+    calls = 0
+
+    def counting(denoiser, x_t, t, generator):  # noqa: ARG001
+        nonlocal calls
+        calls += 1
+        return 2.0 * calls + (0 * torch.rand(len(x_t)) if draws else torch.zeros(len(x_t)))
+
+    found = determinism(Calls(counting), Place(unequal_gaussian(), VE(), 0.3))
+    said = (
+        "The same points and seed give values 6 nats apart on two calls, so that something else than the generator "
+        "decides them, or state is kept"
+    )
+    drawn = "; the global generator of torch is drawn from" if draws else ""
+    assert (found.finding.verdict, found.finding.value) == (f"{said}{drawn}.", 6.0)
+    assert (found.finding.tone, found.random) == ("alarm", True)
+
+
+@pytest.mark.parametrize(
+    ("alone", "single", "tone"),
+    [(1e-9, 0.0, "good"), (math.nextafter(1e-9, 1), 0.0, "alarm"), (0.0, 1e-3, "good"), (0.0, 1.1e-3, "alarm")],
+)
+def test_a_row_may_end_exactly_a_billionth_elsewhere_and_float32_a_thousandth(alone, single, tone) -> None:
+    """In units of a scale of one: a map to 0 for several rows, and for one or in float32 to the distance given."""
+    problem = unequal_gaussian()
+    vars(problem)["_end"] = torch.ones_like(problem.start(VE()))
+    rounded = float(torch.tensor(single, dtype=torch.float32))
+
+    def mapped(denoiser, x_t, t, s):  # noqa: ARG001
+        if x_t.dtype == torch.float32:
+            return torch.full_like(x_t, single)
+        return torch.full_like(x_t, rounded - single + alone * (len(x_t) == 1))
+
+    found = _rows(mapped, problem, VE(), 0.01)
+    assert (found.tone, problem.scale) == (tone, 1.0)
