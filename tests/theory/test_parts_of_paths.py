@@ -34,6 +34,7 @@ from diffuscope.theory.paths.instanton import (
 )
 from diffuscope.theory.paths.lagrangian import Lagrangian
 from diffuscope.theory.paths.least_action import halved_mesh, on_halved_mesh
+from diffuscope.theory.paths.newton import _factored
 from diffuscope.theory.paths.ordered_line_integral import _Search
 
 A = torch.tensor([[-1.0, 2.0], [-0.5, -0.3]], dtype=torch.float64)
@@ -74,6 +75,22 @@ def test_multipliers_are_momenta_along_the_silent_directions_and_halves_have_tho
     found = Multipliers(double(2.0, -3.0)[None, :, None], double(0.6, 0.8)[:, None])
     torch.testing.assert_close(found.momenta[0], torch.tensor([[1.2, 1.6], [-1.8, -2.4]]).double(), rtol=1e-6, atol=0)
     assert found.on_halved_mesh().values[0, :, 0].tolist() == [2.0, 2.0, -3.0, -3.0]
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "good"),
+    [
+        ((4.0, 4.0, 9.0, 9.0, 1.0, 1.0), 3), ((4.0, 4.0, 9.0, 9.0, math.nan, 1.0), 2),
+        ((4.0, 4.0, 9.0, math.inf, 1.0, math.nan), 1), ((math.nan, 4.0, 9.0, 9.0, 1.0, 1.0), 0),
+        ((4.0, 4.0, 9.0, -1.0, 1.0, 1.0), 1), ((4.0, 4.0, 0.0, 9.0, 1.0, 1.0), 1),
+        ((4.0, 4.0, 9.0, -1.0, 1.0, math.nan), 1),  # both
+    ],
+)  # fmt: skip
+def test_a_factorization_holds_for_the_paths_before_one_that_is_not_finite_or_not_positive(diagonal, good) -> None:
+    """Three paths with two nodes each, on a line."""
+    factor, found = _factored(np.stack([np.zeros(6), np.array(diagonal)]), 3)
+    assert found == good
+    assert factor[1, : 2 * good].tolist() == np.sqrt(diagonal[: 2 * good]).tolist()
 
 
 def test_straight_lines_and_halved_meshes_take_the_times_as_they_are() -> None:
