@@ -1,12 +1,15 @@
 """The parts that paths are found with, each alone: second derivatives, meshes, ends by linear flow, segments."""
 
 import math
+from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from diffuscope.errors import InputError
 from diffuscope.theory.paths import (
     Dynamics,
     FixedPoint,
@@ -29,6 +32,7 @@ from diffuscope.theory.paths.instanton import (
     Instanton,
     _arriving,
     _leaving,
+    _solved,
     _thinned,
     stationary_covariance,
 )
@@ -301,3 +305,30 @@ def test_fixed_points_at_less_than_a_millionth_of_their_size_are_one_and_those_f
         near = Dynamics(lambda x, gap=gap: (x - 1) * (x - 1 - gap) * 1e6, 1.0)
         guesses = double(1 - 1e-3, 1 + gap + 1e-3)[:, None]
         assert len(fixed_points(near, guesses)) == count
+
+
+@pytest.mark.parametrize(
+    ("stray", "off", "found"),
+    [(1e-5, 0.0, True), (-1e-5, 0.0, True), (1.05e-5, 0.0, False), (-1.05e-5, 0.0, False), (0.0, 0.299, True),
+     (0.0, 0.301, False)],
+)  # fmt: skip
+def test_a_path_dissipates_a_hundred_thousandth_of_the_slowest_rate_and_ends_three_tenths_from_the_saddle_at_most(
+    stray, off, found, monkeypatch
+) -> None:
+    """With the solution of the boundary value problem given by hand: the guess, and alpha."""
+
+    def solved(rates: object, ends: object, times: object, z: object, **_: object) -> SimpleNamespace:  # noqa: ARG001
+        return SimpleNamespace(success=True, p=[stray], x=times, y=z)
+
+    monkeypatch.setattr(import_module("diffuscope.theory.paths.instanton"), "solve_bvp", solved)
+    given = path(STABLE.state + double(1e-3, 0.0), SADDLE.state - off * (SADDLE.state - STABLE.state))
+    guess = given.times.numpy(), given.states.numpy(), given.momenta.numpy()
+    linear = Dynamics(lambda x: -x, 0.5)
+    if found:
+        answer = _solved(linear, STABLE, SADDLE, np.diag([0.5, 0.5]), guess, 1e-6)
+        assert answer.dissipation == pytest.approx(stray * 1.0, abs=0)  # the slowest rate of STABLE is 1
+        torch.testing.assert_close(answer.states, given.states)
+        torch.testing.assert_close(answer.momenta, given.momenta)
+    else:
+        with pytest.raises(InputError, match=f"it ends at {off:.2g} of their distance from the saddle"):
+            _solved(linear, STABLE, SADDLE, np.diag([0.5, 0.5]), guess, 1e-6)
