@@ -73,3 +73,11 @@ def test_a_center_is_within_two_to_the_52_spacings(side: int) -> None:
     assert unseen.mean[0].tolist() == pytest.approx([side * 1.5, side * 1.5])
     nothing = walk_posterior(LevyProcess(GaussianJumps(), 2), double(0.0, 0.0), double(0.0, 0.0)[None])
     assert (nothing.law.h, nothing.variance[0].tolist()) == (0.5, pytest.approx([1.0, 2.0], rel=1e-6))
+
+
+def test_a_window_may_have_sixteen_thousand_and_so_many_nodes() -> None:
+    """17 widths at a resolution of r are 17 r nodes and two more: 2^14 = 16,384, after which 16,875 is the next."""
+    fits, beyond = (2**14 - 2 - 0.5) / 17, (2**14 - 1 - 0.5) / 17
+    assert of_one_jump(1e4, resolution=fits).K == 2**14
+    with pytest.raises(InputError, match=r"a posterior that 16,384 nodes resolve, got one that is 16,875 spacings"):
+        of_one_jump(1e4, resolution=beyond)

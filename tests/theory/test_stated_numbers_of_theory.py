@@ -2,11 +2,17 @@
 
 import inspect
 import math
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
 import pytest
 from scipy.stats import norm
+
+from diffuscope.theory.geometry import emerged_share, emergence_level, variations
+from diffuscope.theory.paths import geometric_action, rotation, shoot
+from diffuscope.theory.paths.constrained import gauss_newton
+from diffuscope.theory.variance import Affine, Constant, Fourier, LinearFeatures, Naive
 
 
 def part_of(name: str) -> ModuleType:
@@ -78,3 +84,19 @@ def test_numbers_of_distributions_and_constants_have_their_closed_forms() -> Non
     # the largest exponent of the polynomial is below that of a float64, and that of one bump more is not
     n, reach = features.POLYNOMIAL, features.REACH
     assert 2 * (n - 1) * (n - 1 + reach) < math.log(1.7e308) < 2 * n * (n + reach)
+
+
+def default(function: Callable[..., object], name: str) -> object:
+    return inspect.signature(function).parameters[name].default
+
+
+def test_what_is_not_given_adds_nothing_and_multiplies_by_one() -> None:
+    nothing = [
+        (emerged_share, "last"), (emergence_level, "last"), (geometric_action, "energy"), (variations, "which"),
+        (shoot, "path"), (gauss_newton, "rho"), (LinearFeatures.of, "ridge"), (rotation, "i"),
+    ]  # fmt: skip
+    assert [default(function, name) for function, name in nothing] == [0] * len(nothing)
+    ones = [(Naive, "kappa"), (Affine, "dimension"), (Constant, "number"), (rotation, "j")]
+    assert [default(function, name) for function, name in ones] == [1] * len(ones)
+    assert Fourier(1.0).number == 10  # "the published choice, ten functions"
+    assert (default(Fourier, "cosines"), default(Fourier, "sines")) == (5, 4)
