@@ -367,3 +367,13 @@ def test_the_public_burgers_trajectories_are_solutions_with_our_initial_conditio
     error = math.sqrt(1 / 4000 + 1 / 800)
     assert float((variances[0] / variances[1] - 1).abs().max()) < 3.5 * error
     assert float(ours.mean(-1).abs().max()) < 1e-14
+
+
+def test_a_wave_of_burgers_equation_and_its_mirror_image_of_the_other_sign_are_the_same() -> None:
+    """u(x) and -u(-x): also where all values are negative, at which Newton's method ends as soon."""
+    burgers = Burgers(Grid((4, 16), (0.2, 1.0), (False, True)), 0.02)
+    x = burgers.space.along(0)
+    a = torch.stack([3 + torch.sin(2 * torch.pi * x) + 0.3 * torch.cos(4 * torch.pi * x), torch.full_like(x, 5.0)])
+    found, mirrored = burgers.solve(a), burgers.solve(-a.flip(1))
+    torch.testing.assert_close(mirrored, -found.flip(2), rtol=0, atol=1e-12)
+    torch.testing.assert_close(mirrored[1], torch.full((4, 16), -5.0, dtype=torch.float64), rtol=0, atol=1e-12)

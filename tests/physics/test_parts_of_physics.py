@@ -30,7 +30,7 @@ from diffuscope.physics.grading.finite_set import DarcySet
 from diffuscope.physics.grading.gaussian import poisson_cases
 from diffuscope.physics.grading.levy import optimality_gap
 from diffuscope.physics.grading.page import grading_json, headline, shown, size
-from diffuscope.physics.grading.run import Row, Settings
+from diffuscope.physics.grading.run import Row, Settings, planted
 from diffuscope.physics.grading.scores import Grader, Pooled
 from diffuscope.physics.grid import Grid
 from diffuscope.physics.levy import BernoulliGaussJumps, GaussianJumps, LaplaceJumps, LevyProcess, StudentJumps
@@ -289,3 +289,17 @@ def test_scores_are_shown_as_the_table_says() -> None:
     assert (first["method"], first["title"], first["seconds"], first["threshold"]) == ("a", "The a", 1.5, 0.01)
     (chart,) = grading_json(rows[:2], settings)["charts"]  # pyright: ignore
     assert "cut at 10" in chart["how_to_read"]
+
+
+@pytest.mark.parametrize("fault", [0.2, 0.8])
+def test_planted_draws_spread_about_the_mean_by_a_variance_that_is_larger_by_the_fault(fault: float) -> None:
+    """Of a Gaussian; of a finite set, points are drawn by the power 1 + d of their weights."""
+    reference = double(0.0, 4.0)[:, None]
+    spread = dataclasses.replace(plane(reference, double(1.0, 3.0)), finite=False)  # of mean 3
+    exact, wrong = spread.exact(1000, seeded()), planted(spread, fault, 1000, seeded())
+    torch.testing.assert_close((wrong - 3).square(), (1 + fault) * (exact - 3).square())
+    assert bool(((wrong - 3) * (exact - 3) > 0).all())
+    finite = planted(plane(reference, double(1.0, 3.0)), fault, 10_000, seeded())
+    share = 3 ** (1 + fault) / (1 + 3 ** (1 + fault))
+    assert float((finite == 4).double().mean()) == pytest.approx(share, abs=4 * (share * (1 - share) / 10_000) ** 0.5)
+    assert abs(share - 0.75) > 8 * (share * (1 - share) / 10_000) ** 0.5

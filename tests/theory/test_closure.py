@@ -225,7 +225,7 @@ OK = runs(normal(30, 2), normal(30, 20))
             lambda: run_fields(
                 lambda x, t: -t * x, 1, VE(), torch.tensor([2.0, 1.0]), trajectories=5, probes=[], generator=stream()
             ),
-            "number, trajectories, probes",
+            "probes: expected at least 1, got 0",
         ),
     ],
 )

@@ -1,13 +1,16 @@
 """The parts of curves with corners at fixed points: which edges are taken, joined and preferred, on curves by hand."""
 
+import itertools
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from diffuscope.theory.paths import Dynamics, GeometricAction
+from diffuscope.errors import InputError
+from diffuscope.theory.paths import Dynamics, GeometricAction, through_fixed_points
 from diffuscope.theory.paths.through_fixed_points import _fixed_points, _Graph, _joined, _rather, _relaxation
 
 WIND = Dynamics(lambda x: torch.tensor([-1.0, 0.0]).double().expand_as(x), 0.5)  # uphill: twice the way
@@ -106,3 +109,71 @@ def test_fixed_points_between_are_found_once_nearest_to_the_middle_first() -> No
     boxed = Dynamics(lambda x: torch.sin(torch.pi * x), 0.5, domain=(2.5, 9.0))
     kept = _fixed_points(boxed, double(2.8), double(5.4), [torch.linspace(2.8, 5.4, 53).double()[:, None]])
     assert 2.0 not in [round(float(x), 6) for x in kept]
+
+
+def test_newtons_method_begins_where_the_drift_is_least_at_the_ends_and_in_the_middle(monkeypatch) -> None:
+    """Where several nodes in a row have the least drift, at all of them."""
+    speeds = double(3.0, 2.0, 1.0, 2.0, 2.0, 5.0, 4.0, 4.0, 6.0, 0.5, 0.4)
+    begun: list[float] = []
+
+    def recorded(_: Dynamics, guess: Tensor) -> None:
+        begun.append(float(guess))
+        raise InputError("guess: none")
+
+    monkeypatch.setattr(through_fixed_points, "fixed_point", recorded)
+    shape = torch.arange(11.0).double()[:, None]
+    given = Dynamics(lambda x: speeds[x[:, 0].long()][:, None], 1.0)
+    assert _fixed_points(given, shape[0], shape[-1], [shape]) == []
+    assert sorted(begun) == [0.0, 2.0, 4.0, 5.0, 6.0, 7.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("states", "kept"),
+    [
+        ((1.0, 1e6 - 1.0), []), ((1.01, 1e6 + 1.01), [1.01, 1e6 + 1.01]),  # a millionth of the distance from an end
+        ((-1e6, 2e6), [-1e6, 2e6]), ((-1.01e6, 2.01e6), []),  # of the middle of the ends, one and a half distances
+        ((3e5, 3e5 + 1.0, 3e5 + 1.01), [3e5 + 1.01, 3e5]),
+        ((1e5, 2e5, 7e5, 9.1e5, 4e5), [4e5, 7e5, 2e5, 1e5]),  # the four nearest to the middle, by their distance
+    ],
+)  # fmt: skip
+def test_fixed_points_are_those_near_the_middle_each_once_without_the_ends(states, kept, monkeypatch) -> None:
+    left = list(states)
+
+    def found(_: Dynamics, guess: Tensor) -> SimpleNamespace:  # noqa: ARG001
+        if not left:
+            raise InputError("guess: none")
+        return SimpleNamespace(state=double(left.pop(0)))
+
+    monkeypatch.setattr(through_fixed_points, "fixed_point", found)
+    shape = torch.linspace(0, 1e6, 11, dtype=torch.float64)[:, None]
+    points = _fixed_points(Dynamics(lambda x: 1 + 0 * x, 1.0), shape[0], shape[-1], [shape, shape])
+    assert [float(point) for point in points] == kept
+
+
+@pytest.mark.parametrize(
+    ("lengths", "intervals", "pieces"),
+    [
+        ((1.0, 3.0, 96.0), 100, [10, 10, 80]),
+        ((50.0, 30.0, 20.0), 100, [50, 30, 20]),
+        ((1.0, 1.5, 1.0), 12, [10, 2, 10]),
+    ],
+)
+def test_the_pieces_of_a_curve_are_by_length_ten_at_least_and_the_longest_has_the_rest(
+    lengths, intervals, pieces, monkeypatch
+) -> None:
+    asked = []
+
+    def refined(_: Dynamics, start: Tensor, end: Tensor, count: int, *, initial: Tensor) -> GeometricAction:
+        asked.append(count)
+        assert torch.equal(initial[[0, -1]], torch.stack([start, end]))
+        nodes = start + torch.linspace(0, 1, count + 1, dtype=torch.float64)[:, None] * (end - start)
+        return curve(0.0, 1.0, action=3.0, curve=nodes, residual=0.5 / len(asked))
+
+    monkeypatch.setattr(through_fixed_points, "geometric_action", refined)
+    places = [0.0, lengths[0], lengths[0] + lengths[1], sum(lengths)]
+    chain = [curve(a, b) for a, b in itertools.pairwise(places)]
+    found = _joined(WIND, chain, intervals)
+    assert asked == pieces
+    assert len(found.curve) == sum(pieces) + 1
+    assert bool((found.curve[:, 0].diff() > 0).all())
+    assert (found.action, found.residual) == (9.0, 0.5)

@@ -314,7 +314,7 @@ def test_samples_of_fields_spread_as_the_semiclassical_ends():
     [
         (
             lambda i: KernelFlow(i, RBFKernel(0.5), samples=0, time=1.0),
-            r"^samples: expected a whole number >= 1, got 0$",
+            r"^samples: expected at least 1, got 0$",
         ),
         (lambda i: KernelFlow(i, RBFKernel(0.5), samples=5, time=math.nan), r"^time: expected a training time >= 0"),
         (lambda i: KernelFlow(i, RBFKernel(0.5), samples=5, time=math.inf), r"^time: expected at most .*, got inf$"),

@@ -1,12 +1,15 @@
 """The parts that paths are found with, each alone: second derivatives, meshes, ends by linear flow, segments."""
 
 import math
+from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from diffuscope.errors import InputError
 from diffuscope.theory.paths import (
     Dynamics,
     FixedPoint,
@@ -29,11 +32,13 @@ from diffuscope.theory.paths.instanton import (
     Instanton,
     _arriving,
     _leaving,
+    _solved,
     _thinned,
     stationary_covariance,
 )
 from diffuscope.theory.paths.lagrangian import Lagrangian
 from diffuscope.theory.paths.least_action import halved_mesh, on_halved_mesh
+from diffuscope.theory.paths.newton import _factored
 from diffuscope.theory.paths.ordered_line_integral import _Search
 
 A = torch.tensor([[-1.0, 2.0], [-0.5, -0.3]], dtype=torch.float64)
@@ -74,6 +79,22 @@ def test_multipliers_are_momenta_along_the_silent_directions_and_halves_have_tho
     found = Multipliers(double(2.0, -3.0)[None, :, None], double(0.6, 0.8)[:, None])
     torch.testing.assert_close(found.momenta[0], torch.tensor([[1.2, 1.6], [-1.8, -2.4]]).double(), rtol=1e-6, atol=0)
     assert found.on_halved_mesh().values[0, :, 0].tolist() == [2.0, 2.0, -3.0, -3.0]
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "good"),
+    [
+        ((4.0, 4.0, 9.0, 9.0, 1.0, 1.0), 3), ((4.0, 4.0, 9.0, 9.0, math.nan, 1.0), 2),
+        ((4.0, 4.0, 9.0, math.inf, 1.0, math.nan), 1), ((math.nan, 4.0, 9.0, 9.0, 1.0, 1.0), 0),
+        ((4.0, 4.0, 9.0, -1.0, 1.0, 1.0), 1), ((4.0, 4.0, 0.0, 9.0, 1.0, 1.0), 1),
+        ((4.0, 4.0, 9.0, -1.0, 1.0, math.nan), 1),  # both
+    ],
+)  # fmt: skip
+def test_a_factorization_holds_for_the_paths_before_one_that_is_not_finite_or_not_positive(diagonal, good) -> None:
+    """Three paths with two nodes each, on a line."""
+    factor, found = _factored(np.stack([np.zeros(6), np.array(diagonal)]), 3)
+    assert found == good
+    assert factor[1, : 2 * good].tolist() == np.sqrt(diagonal[: 2 * good]).tolist()
 
 
 def test_straight_lines_and_halved_meshes_take_the_times_as_they_are() -> None:
@@ -286,3 +307,30 @@ def test_fixed_points_at_less_than_a_millionth_of_their_size_are_one_and_those_f
         near = Dynamics(lambda x, gap=gap: (x - 1) * (x - 1 - gap) * 1e6, 1.0)
         guesses = double(1 - 1e-3, 1 + gap + 1e-3)[:, None]
         assert len(fixed_points(near, guesses)) == count
+
+
+@pytest.mark.parametrize(
+    ("stray", "off", "found"),
+    [(1e-5, 0.0, True), (-1e-5, 0.0, True), (1.05e-5, 0.0, False), (-1.05e-5, 0.0, False), (0.0, 0.299, True),
+     (0.0, 0.301, False)],
+)  # fmt: skip
+def test_a_path_dissipates_a_hundred_thousandth_of_the_slowest_rate_and_ends_three_tenths_from_the_saddle_at_most(
+    stray, off, found, monkeypatch
+) -> None:
+    """With the solution of the boundary value problem given by hand: the guess, and alpha."""
+
+    def solved(rates: object, ends: object, times: object, z: object, **_: object) -> SimpleNamespace:  # noqa: ARG001
+        return SimpleNamespace(success=True, p=[stray], x=times, y=z)
+
+    monkeypatch.setattr(import_module("diffuscope.theory.paths.instanton"), "solve_bvp", solved)
+    given = path(STABLE.state + double(1e-3, 0.0), SADDLE.state - off * (SADDLE.state - STABLE.state))
+    guess = given.times.numpy(), given.states.numpy(), given.momenta.numpy()
+    linear = Dynamics(lambda x: -x, 0.5)
+    if found:
+        answer = _solved(linear, STABLE, SADDLE, np.diag([0.5, 0.5]), guess, 1e-6)
+        assert answer.dissipation == pytest.approx(stray * 1.0, abs=0)  # the slowest rate of STABLE is 1
+        torch.testing.assert_close(answer.states, given.states)
+        torch.testing.assert_close(answer.momenta, given.momenta)
+    else:
+        with pytest.raises(InputError, match=f"it ends at {off:.2g} of their distance from the saddle"):
+            _solved(linear, STABLE, SADDLE, np.diag([0.5, 0.5]), guess, 1e-6)

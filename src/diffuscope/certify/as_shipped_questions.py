@@ -155,7 +155,7 @@ def end(trials: Sequence[Trial]) -> Finding:
     point = Gaussian(gaussian.mean, gaussian.eigenvectors, torch.zeros(2, dtype=torch.float64))
     mean, spread = marginal(point, plan.attributed[0])
     ended = affine(lambda x, generator: plan.run(point, x, generator), mean, plan.draws).moments(mean, spread)
-    left = float((plan.end_scale**2 * ended[1].diagonal().max()).clamp(min=0).sqrt())
+    left = plan.end_scale * float(ended[1].diagonal().max().sqrt())
     shift = float((plan.end_scale * ended[0] - point.mean).abs().max())
     declared = float(noise(plan.end)) * plan.end_scale
     shrinkage = abs(float(signal(plan.end)) * plan.end_scale - 1)

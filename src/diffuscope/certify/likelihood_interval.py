@@ -58,15 +58,15 @@ def skew_interval(
     """Hall's interval of the mean of every column, with probability `tail` beyond each end."""
     calls = len(values)
     mean, spread = values.mean(0), values.std(0)
-    third = (values - mean).pow(3).mean(0) / values.var(0, correction=0).pow(1.5).clamp_min(1e-300)
+    third = ((values - mean).pow(3).mean(0) / values.var(0, correction=0).pow(1.5)).nan_to_num()  # 0 without spread
     quantile = _quantile(tail, calls) / math.sqrt(calls)
 
     def deviation(y: Float[Tensor, " statistics"]) -> Float[Tensor, " statistics"]:
-        """h of sqrt(K) y: ((1 + g (y - g / 6K))^(1/3) - 1) 3 / g, and y without skewness."""
-        cubed = 1 + third * (y - third / (6 * calls))
+        """h of sqrt(K) y: (r - 1) 3 / g = 3 z / (r^2 + r + 1), with r^3 = 1 + g z, z = y - g / 6K."""
+        z = y - third / (6 * calls)
+        cubed = 1 + third * z
         root = cubed.sign() * cubed.abs().pow(1 / 3)
-        flat = third.abs() < 1e-6
-        return torch.where(flat, y, 3 * (root - 1) / torch.where(flat, 1.0, third))
+        return 3 * z / (root.square() + root + 1)
 
     return mean - spread * deviation(quantile), mean - spread * deviation(-quantile)
 

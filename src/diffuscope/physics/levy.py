@@ -29,7 +29,7 @@ from jaxtyping import Float
 from scipy import special
 from torch import Tensor
 
-from diffuscope.checked_numbers import require_positive
+from diffuscope.checked_numbers import require_count, require_positive
 from diffuscope.errors import InputError
 
 
@@ -265,8 +265,7 @@ class LevyProcess:
     length: int = 64
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise InputError(f"length: expected at least 1, got {self.length}")
+        require_count("length", self.length, 1)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

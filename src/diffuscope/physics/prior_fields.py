@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
@@ -80,8 +81,7 @@ def generated_fields(
     >>> bool((fields == generated_fields(problem, 7, seed=0)[:3]).all())
     True
     """
-    if n < 1:
-        raise InputError(f"fields: expected at least 1, got {n}")
+    require_count("fields", n, 1)
     require_memory(24.0 * n * math.prod(problem.event_shape), "fields", f"{n:,} fields of {problem.event_shape}")
     blocks = []
     with progress_bar(desc=f"generating {stream}", unit="field", total=n, disable=not progress) as bar:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian
@@ -133,8 +134,7 @@ def solve_inverse(
     (5.25, 0.75)
     """
     require_seed(seed)
-    if samples < 2:
-        raise InputError(f"samples: expected at least 2, got {samples}")
+    require_count("samples", samples, 2)
     sensors = require_readings(sensors, problem, "data")
     shape = problem.event_shape
     require_memory(24.0 * samples * math.prod(shape), "samples", f"{samples:,} samples of shape {shape}")
@@ -288,14 +288,14 @@ def _misfit(problem: Problem, sensors: Sensors, samples: Tensor) -> Float[Tensor
 
 
 def _residuals(problem: Problem, samples: Tensor) -> Float[Tensor, " checked"]:
-    """|F(u; a)| / (|J| |u|) of every sample, in the largest norm."""
+    """|F(u; a)| / (|J| |u|) of every sample, in the largest norm; NaN for a coefficient that is not positive."""
     found = []
     for x in samples:
-        u, given = x[-1], x[0] if problem.joint else x[-1][0]
-        try:
-            F = problem.residual(x[None])[0]
-            J = abs(problem.equation.jacobian(u, given)).sum(1).max()
-            found.append(float(F.abs().max()) / max(float(J) * float(u.abs().max()), 1e-300))
-        except InputError:  # a coefficient that is not positive
+        if problem.given == "coefficient" and not bool((x[0] > 0).all()):
             found.append(math.nan)
+            continue
+        u, given = x[-1], x[0] if problem.joint else x[-1][0]
+        F = problem.residual(x[None])[0]
+        J = abs(problem.equation.jacobian(u, given)).sum(1).max()
+        found.append(float(F.abs().max()) / max(float(J) * float(u.abs().max()), 1e-300))
     return torch.tensor(found, dtype=torch.float64)

@@ -39,18 +39,16 @@ def walk_posterior(
     >>> round(float(walk.mean), 9), round(float(walk.variance), 9)
     (0.5, 0.5)
     """
-    law, width = process.law, 1 / math.sqrt(max(float(precision.max()), 1e-300))
+    law, width = process.law, float(precision.max().rsqrt())
     h = min(width, law.scale * min(max(width / (3 * law.scale), 1), 2)) / resolution
     if law.atom > 0:
-        h = min(h, 2.5 / math.sqrt(max(float(precision.sum()), 1e-300)) / resolution)
+        h = min(h, 2.5 * float(precision.sum().rsqrt()) / resolution)
     if not bool((center.abs() / h < 2**52).all()):
         raise InputError(f"center: expected values within {2**52 * h:.1g}, got {float(center.abs().max()):.3g}")
     reach = (WIDE / precision.sqrt()).expand_as(center)
     bound = _prior_reach(process)
     bound = torch.maximum(bound, center.abs().where(precision > 0, 0.0).amax(1, keepdim=True) + bound[-1])
     low, high = torch.maximum(center - reach, -bound), torch.minimum(center + reach, bound)
-    far = low >= high  # a factor beyond the bound: its own interval
-    low, high = torch.where(far, center - reach, low), torch.where(far, center + reach, high)
     first_low, first_high = low, high
     width = float((high - low).max())
     while width > COARSE * h:
@@ -61,9 +59,9 @@ def walk_posterior(
         half = 8 * spread + torch.minimum(6 * spread, torch.tensor(law.tail(1e-9))) + 2 * coarse.law.h
         low, high = torch.maximum(mean - half, first_low), torch.minimum(mean + half, first_high)
         narrower = float((high - low).max())
-        done, width = narrower > 0.75 * width, min(narrower, width)
-        if done:
+        if narrower > 0.75 * width:
             break
+        width = narrower
     K = _fast_length(math.ceil(float((high - low).max()) / h) + 2)
     if K > LARGEST:
         raise InputError(

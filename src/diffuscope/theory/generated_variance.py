@@ -90,7 +90,7 @@ def two_layer_generated_variance(
     remaining, grown = logistic_parts(8 * lam * tau)
     slope = 8 * tau * q_0 * grown
     level = remaining + slope * lam
-    q = torch.where(q_0 == 0, 0.0, q_0 / torch.where(q_0 == 0, 1.0, level))
+    q = q_0 / torch.where(q_0 == 0, 1.0, level)
 
     def log_phi(sigma: Number) -> Tensor:
         # a start of 0 remains 0: q = 0, and the level may have underflowed to 0

@@ -113,7 +113,7 @@ def two_layer_flow(
     q, tau = checked_start(start, lam), checked_times(times)[:, None]
     remaining, grown = logistic_parts(8 * alpha * lam * tau)
     denominator = remaining + 8 * tau * spread * q * grown
-    return torch.where(q == 0, 0.0, q / torch.where(q == 0, 1.0, denominator))
+    return q / torch.where(q == 0, 1.0, denominator)  # which may vanish with q
 
 
 def two_layer_descent(

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.errors import InputError
 from diffuscope.physics.observations import LinearObservation, Observation, misfit
@@ -58,8 +59,7 @@ class CovarianceGuided(Conditioned):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.iterations < 1:
-            raise InputError(f"iterations: expected at least 1, got {self.iterations}")
+        require_count("iterations", self.iterations, 1)
         if not self.tolerance > 0:
             raise InputError(f"tolerance: expected a number > 0, got {self.tolerance}")
 

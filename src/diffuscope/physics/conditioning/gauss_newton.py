@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.errors import InputError
 from diffuscope.physics.observations import Observation, misfit
@@ -87,8 +88,8 @@ class GaussNewtonProjected(Conditioned):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.steps, self.iterations) < 1:
-            raise InputError(f"steps, iterations: expected at least 1, got {self.steps} and {self.iterations}")
+        require_count("steps", self.steps, 1)
+        require_count("iterations", self.iterations, 1)
         if not self.tolerance > 0:
             raise InputError(f"tolerance: expected a number > 0, got {self.tolerance}")
 

@@ -117,7 +117,7 @@ def _solved(
     linear = np.block([[J_s, 2 * D * P / L], [np.zeros((d, d)), -J_s.T]])
     unstable = schur(linear.T, sort="rhp")[1][:, :d]
     leaving = (states[0] - a) / np.linalg.norm(states[0] - a)
-    lagrangian, slowest = Lagrangian(dynamics), float(np.abs(np.linalg.eigvals(J_a).real).min())
+    lagrangian, slowest = Lagrangian(dynamics), -float(stable.eigenvalues.real.max())
 
     def rates(t: np.ndarray, z: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         x, p = torch.from_numpy(z[:d].T * L + a), z[d:].T * P

@@ -237,7 +237,7 @@ def _factored(bands: ndarray, paths: int) -> tuple[ndarray, int]:
     if not np.isfinite(bands).all():
         width = bands.shape[1] // paths
         bad = int(np.flatnonzero(~np.isfinite(bands).all(0))[0]) // width
-        return (_factored(bands[:, : bad * width], bad)[0], bad) if bad else (bands, 0)
+        return _factored(bands[:, : bad * width], bad) if bad else (bands, 0)
     factor, info = dpbtrf(bands)
     return factor, paths if info == 0 else (info - 1) // (bands.shape[1] // paths)
 

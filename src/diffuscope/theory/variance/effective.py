@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
@@ -109,9 +110,10 @@ def euler_maruyama(
 ) -> Points:
     """x <- x - h (f x - D score) + sqrt(h) noise along `times`, with fresh noise at every step; no gradients."""
     check_points(x)
+    require_count("trajectories", trajectories, 1)
     steps = Steps.of(schedule, times)
     ends = []
-    for start in x.split(_positive("trajectories", trajectories)):
+    for start in x.split(trajectories):
         state = start
         for k, h in enumerate(steps.h):
             score, noise = score_and_noise(state, steps.times[k])
@@ -156,6 +158,7 @@ def quenched_sample(
     if method not in ("euler", "heun"):
         raise InputError(f"method: expected 'euler' or 'heun', got {method!r}")
     check_points(x)
+    require_count("trajectories", trajectories, 1)
     steps = Steps.of(schedule, times, to_the_end=method == "heun")
 
     def drift(state: Tensor, k: int) -> Tensor:
@@ -165,7 +168,7 @@ def quenched_sample(
         return steps.f[k] * state - steps.D[k] * score
 
     ends = []
-    for start in x.split(_positive("trajectories", trajectories), dim=1):
+    for start in x.split(trajectories, dim=1):
         state = start
         for k, h in enumerate(steps.h):
             velocity = drift(state, k)
@@ -199,12 +202,6 @@ def check_points(x: Tensor) -> None:
     """InputError unless there are finite points in floats."""
     if x.numel() == 0 or not x.is_floating_point() or not bool(x.isfinite().all()):
         raise InputError(f"x: expected finite points, at least one, got shape {tuple(x.shape)} and dtype {x.dtype}")
-
-
-def _positive(name: str, count: int) -> int:
-    if count < 1:
-        raise InputError(f"{name}: expected a whole number >= 1, got {count}")
-    return count
 
 
 def _kind(given: Any) -> str:

@@ -33,6 +33,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.denoisers import Denoiser, denoised_to_score
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
@@ -161,8 +162,7 @@ class Ensemble:
 
     def draw(self, fields: int, *, generator: torch.Generator) -> "EnsembleFields":
         """Gaussian fields spanned by the deviations of the members."""
-        if fields < 1:
-            raise InputError(f"fields: expected at least 1, got {fields}")
+        require_count("fields", fields, 1)
         omega = torch.randn(fields, len(self), dtype=torch.float64, generator=generator)
         weights = (omega - omega.mean(1, keepdim=True)) / (len(self) - 1) ** 0.5 + 1 / len(self)
         return EnsembleFields(self, weights)

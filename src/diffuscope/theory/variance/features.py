@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 
 Points = Float[Tensor, "*n d"]
@@ -104,7 +105,7 @@ class GaussianBumps:
 
     def __post_init__(self) -> None:
         _require_interval(self.low, self.high)
-        _require_count(self.number, 2)
+        require_count("number", self.number, 2)
         if self.height is not None and not 0 < self.height < math.inf:
             raise InputError(f"height: expected a finite number > 0, or None for densities, got {self.height}")
 
@@ -162,9 +163,8 @@ class Fourier:
     def __post_init__(self) -> None:
         if not 0 < self.period < math.inf:
             raise InputError(f"period: expected a finite number > 0, got {self.period}")
-        for name, count in (("cosines", self.cosines), ("sines", self.sines)):
-            if count < 0:
-                raise InputError(f"{name}: expected a number >= 0, got {count}")
+        require_count("cosines", self.cosines, 0)
+        require_count("sines", self.sines, 0)
 
     @property
     def number(self) -> int:
@@ -198,7 +198,7 @@ class Bins:
 
     def __post_init__(self) -> None:
         _require_interval(self.low, self.high)
-        _require_count(self.number, 1)
+        require_count("number", self.number, 1)
 
     def __call__(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n number"]:
         cell = ((u - self.low) / (self.high - self.low) * self.number).floor().clamp(0, self.number - 1).long()
@@ -312,8 +312,3 @@ def _times(x: Tensor, t: Time) -> Tensor:
 def _require_interval(low: float | int, high: float | int) -> None:
     if not -math.inf < low < high < math.inf:
         raise InputError(f"low, high: expected low < high, both finite, got {low}, {high}")
-
-
-def _require_count(number: int, least: int) -> None:
-    if number < least:
-        raise InputError(f"number: expected at least {least}, got {number}")

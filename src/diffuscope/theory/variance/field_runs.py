@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
@@ -79,10 +80,9 @@ def run_fields(
     >>> bool((x.mean() - 1.5).abs() < 4 * 0.0158), bool((x.var() - 1).abs() < 4 * 0.0224)  # standard errors
     (True, True)
     """
-    if not probes or number < 1 or trajectories < 1:
-        raise InputError(
-            f"number, trajectories, probes: expected at least one, got {number}, {trajectories}, {len(probes)}"
-        )
+    require_count("number", number, 1)
+    require_count("trajectories", trajectories, 1)
+    require_count("probes", len(probes), 1)
     answers = []
     for x, t in probes:
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
@@ -105,8 +105,8 @@ def matched_gaussian(ensemble: LinearEnsemble, fields: int, *, generator: torch.
     (True, True)
     """
     R = len(ensemble)
-    if R < 2 or fields < 1:
-        raise InputError(f"ensemble, fields: expected at least two models and one field, got {R} and {fields}")
+    require_count("ensemble", R, 2)
+    require_count("fields", fields, 1)
     mean = ensemble.weights.mean(0)
     z = torch.randn(fields, R, dtype=torch.float64, generator=generator) / math.sqrt(R - 1)
     return replace(ensemble, weights=mean + torch.einsum("fr,rdk->fdk", z, ensemble.weights - mean))

@@ -46,6 +46,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 from diffuscope.memory import chunk_size
 from diffuscope.schedules import Schedule
@@ -115,8 +116,7 @@ class KernelFlow:
     initial: Kernel | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise InputError(f"samples: expected a whole number >= 1, got {self.samples}")
+        require_count("samples", self.samples, 1)
         if not self.time >= 0:
             raise InputError(f"time: expected a training time >= 0, got {self.time}")
         weights = self._weights
@@ -167,8 +167,7 @@ class KernelFlow:
 
         An initial function is drawn from the eigenfunctions of K_0 at the nodes, exact where the inputs are.
         """
-        if fields < 1:
-            raise InputError(f"fields: expected at least 1, got {fields}")
+        require_count("fields", fields, 1)
         rho, d = self.eigenvalues, self.population.dimension
         normal = torch.randn(fields, len(rho) * d, dtype=torch.float64, generator=generator)
         coefficients = self._gain[:, None] * self._coefficients + (normal @ self._root).reshape(fields, -1, d)

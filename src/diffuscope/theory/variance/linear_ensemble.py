@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
 from diffuscope.memory import chunk_size
@@ -137,9 +138,8 @@ def train_linear(
     >>> [round(w, 6) + 0.0 for w in found.weights.flatten().tolist()]  # D = 2 + 0 x
     [2.0, 0.0]
     """
-    for name, count in (("samples", samples), ("models", models)):
-        if count < 1:
-            raise InputError(f"{name}: expected at least 1, got {count}")
+    require_count("samples", samples, 1)
+    require_count("models", models, 1)
     if not 0 <= ridge < math.inf:
         raise InputError(f"ridge: expected a finite number >= 0, got {ridge}")
     x_0 = data.sample(models * samples, generator=generator).double().reshape(models, samples, -1)

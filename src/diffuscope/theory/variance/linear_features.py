@@ -50,6 +50,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
 from diffuscope.schedules import Schedule
@@ -166,8 +167,7 @@ class LinearFeatures:
 
     def draw(self, fields: int, *, generator: torch.Generator) -> LinearEnsemble:
         """Gaussian fields of this mean and covariance."""
-        if fields < 1:
-            raise InputError(f"fields: expected at least one, got {fields}")
+        require_count("fields", fields, 1)
         d, F = self.moments.mean.shape
         z = torch.randn(fields, d * F, dtype=torch.float64, generator=generator)
         deviations = (z @ self._root.mT).reshape(fields, d, F) @ self.moments.inverse / math.sqrt(self.samples)
@@ -246,7 +246,6 @@ def linear_features(
 
 
 def _check(samples: int, ridge: float | int) -> None:
-    if samples < 1:
-        raise InputError(f"samples: expected at least one example, got {samples}")
+    require_count("samples", samples, 1)
     if not 0 <= ridge < math.inf:
         raise InputError(f"ridge: expected a finite number >= 0, got {ridge}")

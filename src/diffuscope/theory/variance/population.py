@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical
 from diffuscope.schedules import Schedule
@@ -210,5 +211,5 @@ def _check(schedule: Schedule, times: tuple[float | int, float | int], time_node
     if not (0 <= low <= high < math.inf and float(schedule.sigma(low)) > 0):
         raise InputError(f"times: expected finite 0 <= epsilon <= T with sigma > 0, got {low}, {high}")
     for name, count in (("time_nodes", time_nodes), ("nodes", nodes)):
-        if count is not None and count < 2:
-            raise InputError(f"{name}: expected at least 2, got {count}")
+        if count is not None:
+            require_count(name, count, 2)

@@ -1,0 +1,102 @@
+"""The numbers that the texts state are those of the code."""
+
+import inspect
+import math
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+from scipy.stats import norm
+
+from diffuscope.theory.geometry import emerged_share, emergence_level, variations
+from diffuscope.theory.paths import geometric_action, rotation, shoot
+from diffuscope.theory.paths.constrained import gauss_newton
+from diffuscope.theory.variance import Affine, Constant, Fourier, LinearFeatures, Naive
+
+
+def part_of(name: str) -> ModuleType:
+    return import_module(f"diffuscope.theory.{name}")
+
+
+generated_variance, memorization_onset, onset_forecast, onset_pilots = map(
+    part_of, ("generated_variance", "memorization_onset", "onset_forecast", "onset_pilots")
+)
+closure, ensemble, features, population = map(
+    part_of, ("variance.closure", "variance.ensemble", "variance.features", "variance.population")
+)
+dimension = part_of("geometry.dimension")
+fixed_duration, least_action, newton, path_page, symmetry = map(
+    part_of, ("paths.fixed_duration", "paths.least_action", "paths.newton", "paths.path_page", "paths.symmetry")
+)
+
+
+def said(part: ModuleType) -> str:
+    return " ".join(inspect.getsource(part).split())
+
+
+def short(number: float) -> str:
+    return f"{number:.0e}".replace("e-0", "e-")
+
+
+M, F, P = memorization_onset, onset_forecast, onset_pilots
+STATED = [
+    (M, rf"\frac{{d_1}}{{d_2}} < \frac1{round(1 / M.RATIO, 9):g}"),
+    (M, f"of their share exceeds {M.SHARE:.0%}"),
+    (M, f"upper bound is below {M.CHANCE:.0%}"),
+    (M, f"of its m = {M.SAMPLES:,} samples"),
+    (M, f"{M.SPACING - 1:.0%} apart from {M.FIRST}"),
+    (F, rf"b \sim \mathcal N({F.EXPONENT:g}, {F.EXPONENT_STD:g}^2)"),
+    (F, rf"p \in \{{{', '.join(f'{p:g}' for p in F.SHARPNESS)}\}}"),
+    (F, f"by a standard deviation of {F.EXPONENT_CHANGE:g}"),
+    (F, f"a slope above {F.STEEPEST:g}"),
+    (P, f"is below {P.FITTED:g} of that on held-out examples"),
+    (P, ", ".join(f"n/{part}" for part in P.PARTS[:2]) + f" and n/{P.PARTS[2]} for n training examples"),
+    (P, f"have fewer than {P.FEWEST}"),
+    (P, f"InputError for n < {4 * P.FEWEST}"),
+    (dimension, f"hold {dimension.SHARE:.1%}"),
+    (closure, f"by default {closure.CELLS} cells over 99.8%"),
+    (closure, f"fewer than {closure.FEWEST} runs cannot tell"),
+    (closure, f"the kurtosis farther than {closure.LARGEST_KURTOSIS:g} from zero"),
+    (ensemble, f"for fewer than {ensemble.LEAST} denoisers"),
+    (features, f"0 from {features.REACH} s beyond the last bump"),
+    (features, f"is a float64 up to n = {features.POLYNOMIAL}"),
+    (population, rf":math:`{population.MARGIN:g}\sigma` to spare"),
+    (population, rf"At a step of :math:`{3 * population.STEP:g}\sigma/3` or less"),
+    (fixed_duration, f"changes the duration by more than {100 * fixed_duration.CERTAIN:g} %"),
+    (least_action, f"stationary to {short(newton.TOLERANCE)} of its momenta"),
+    (least_action, f"expected {short(newton.TOLERANCE)}; try more times"),
+    (path_page, f"to {short(symmetry.HOLDS)} of the terms at random points"),
+]
+
+
+@pytest.mark.parametrize(("part", "words"), STATED, ids=[f"{k}" for k in range(len(STATED))])
+def test_the_text_and_the_code_say_the_same_number(part: ModuleType, words: str) -> None:
+    assert words in said(part).replace('" "', "").replace('" f"', "")
+
+
+def test_numbers_of_distributions_and_constants_have_their_closed_forms() -> None:
+    assert norm.cdf(closure.ONE_SIDED_95) == pytest.approx(0.95, abs=1e-4)
+    assert math.lgamma(1 + 1e-6) == pytest.approx(-generated_variance.EULER_GAMMA * 1e-6, rel=1e-5)
+    steps = onset_forecast.CHECKPOINTS**2  # the variance of a uniform number within a step of log 1.1
+    assert steps == pytest.approx(math.log(memorization_onset.SPACING) ** 2 / 12, rel=1e-12)
+    assert (closure.TOLERANCE, onset_pilots.REPEATS) == (0.1, 3)  # "a tenth of the samples", "three of each"
+    # the largest exponent of the polynomial is below that of a float64, and that of one bump more is not
+    n, reach = features.POLYNOMIAL, features.REACH
+    assert 2 * (n - 1) * (n - 1 + reach) < math.log(1.7e308) < 2 * n * (n + reach)
+
+
+def default(function: Callable[..., object], name: str) -> object:
+    return inspect.signature(function).parameters[name].default
+
+
+def test_what_is_not_given_adds_nothing_and_multiplies_by_one() -> None:
+    nothing = [
+        (emerged_share, "last"), (emergence_level, "last"), (geometric_action, "energy"), (variations, "which"),
+        (shoot, "path"), (gauss_newton, "rho"), (LinearFeatures.of, "ridge"), (rotation, "i"),
+    ]  # fmt: skip
+    assert [default(function, name) for function, name in nothing] == [0] * len(nothing)
+    ones = [(Naive, "kappa"), (Affine, "dimension"), (Constant, "number"), (rotation, "j")]
+    assert [default(function, name) for function, name in ones] == [1] * len(ones)
+    assert Fourier(1.0).number == 10  # "the published choice, ten functions"
+    assert (default(Fourier, "cosines"), default(Fourier, "sines")) == (5, 4)
