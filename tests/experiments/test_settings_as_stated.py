@@ -233,8 +233,7 @@ def test_the_drift_of_maier_and_stein_vanishes_at_the_ends_of_the_way_out(drift,
 
 def test_the_barrier_of_the_double_well_is_a_quarter_and_noises_are_a_tenth_of_it_and_less():
     assert float(rates.well(row(0.0)[None]) - rates.well(row(-1.0)[None])) == rates.BARRIER
-    for noises in (rates.NOISES, rates.KINETIC_NOISES):
-        assert [rates.BARRIER / noise for noise in noises] == pytest.approx([20, 50 / 3, 12.5, 10])
+    assert [rates.BARRIER / noise for noise in rates.NOISES] == pytest.approx([20, 50 / 3, 12.5, 10])
 
 
 def test_conserved_numbers_of_the_ornstein_uhlenbeck_path_are_those_of_its_ends():
