@@ -16,7 +16,7 @@ Box = tuple[float, float, float, float]
 SPACING = 12  # arrows per axis
 
 
-def box_around(*paths: Float[Tensor, "nodes 2"]) -> Box:
+def box_around(*paths: Float[Tensor, "_ 2"]) -> Box:
     """The box (left, right, bottom, top) around all paths, with a margin of a tenth of its longer side."""
     places = torch.cat(paths)
     low, high = places.amin(0), places.amax(0)
