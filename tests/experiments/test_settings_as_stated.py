@@ -128,8 +128,10 @@ def normals(*parts):
          normals((0.5, (math.hypot(1.3, 0.6),), 0.45), (0.5, (-math.hypot(1.3, 0.6),), 0.45))),
         (bumps, r"m = 1.6 and :math:`v_0 = 0.5^2`", bumps.MIXTURE, normals((0.5, (1.6,), 0.25), (0.5, (-1.6,), 0.25))),
         (entropy, "modes: -2, 1.5 weights: 0.3, 0.7", entropy.PAIR, normals((0.3, (-2,), 0.1), (0.7, (1.5,), 0.3))),
+        (reverse_family, "The mixture is 0.35 N(-1.4, 0.06) + 0.65 N(1, 0.12)", reverse_family.DATA,
+         normals((0.35, (-1.4,), 0.06), (0.65, (1,), 0.12))),
     ],
-    ids=["mixture", "heat", "two bumps", "samplers", "along the modes", "double moon", "entropy"],
+    ids=["mixture", "heat", "two bumps", "samplers", "along the modes", "double moon", "entropy", "reverse family"],
 )  # fmt: skip
 def test_a_mixture_is_the_stated_one(module, statement, data, density):
     assert stated(module, statement)
