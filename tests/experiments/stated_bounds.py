@@ -26,9 +26,13 @@ def unstated_in(file: Path) -> list[tuple[int, float]]:
 
 def stated(text: str) -> set[float]:
     """The numbers of a text, in figures, per cent and words."""
-    figures = FIGURES.findall(text)
-    numbers = {float(each.rstrip("%,").replace(",", "")) / (100 if each.endswith("%") else 1) for each in figures}
-    return numbers | {value for word, value in WORDS.items() if re.search(rf"\b{word}\b", text.lower())}
+    return {*figures(text), *(value for word, value in WORDS.items() if re.search(rf"\b{word}\b", text.lower()))}
+
+
+def figures(text: str) -> list[float]:
+    """The numbers of a text in figures and per cent, in their order."""
+    found = FIGURES.findall(text)
+    return [float(each.rstrip("%,").replace(",", "")) / (100 if each.endswith("%") else 1) for each in found]
 
 
 def is_round(number: float) -> bool:

@@ -98,10 +98,10 @@ def test_every_experiment_has_its_name_a_source_and_a_stated_cost():
         assert experiment.parts
 
 
-def test_the_page_of_the_documentation_lists_every_experiment():
+def test_the_page_of_the_documentation_lists_every_experiment_and_how_long_it_takes():
     page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE)
-    assert sorted(listed) == sorted(NAMES)
+    listed = re.findall(r"^\| `([a-z0-9-]+)` \| .+ \| (\d+) \|$", page, re.MULTILINE)
+    assert sorted(listed) == sorted((name, str(find(name).seconds)) for name in NAMES)
 
 
 def test_every_source_has_experiments_and_none_belongs_to_two():

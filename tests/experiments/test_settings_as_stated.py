@@ -128,8 +128,10 @@ def normals(*parts):
          normals((0.5, (math.hypot(1.3, 0.6),), 0.45), (0.5, (-math.hypot(1.3, 0.6),), 0.45))),
         (bumps, r"m = 1.6 and :math:`v_0 = 0.5^2`", bumps.MIXTURE, normals((0.5, (1.6,), 0.25), (0.5, (-1.6,), 0.25))),
         (entropy, "modes: -2, 1.5 weights: 0.3, 0.7", entropy.PAIR, normals((0.3, (-2,), 0.1), (0.7, (1.5,), 0.3))),
+        (reverse_family, "The mixture is 0.35 N(-1.4, 0.06) + 0.65 N(1, 0.12)", reverse_family.DATA,
+         normals((0.35, (-1.4,), 0.06), (0.65, (1,), 0.12))),
     ],
-    ids=["mixture", "heat", "two bumps", "samplers", "along the modes", "double moon", "entropy"],
+    ids=["mixture", "heat", "two bumps", "samplers", "along the modes", "double moon", "entropy", "reverse family"],
 )  # fmt: skip
 def test_a_mixture_is_the_stated_one(module, statement, data, density):
     assert stated(module, statement)
@@ -233,8 +235,7 @@ def test_the_drift_of_maier_and_stein_vanishes_at_the_ends_of_the_way_out(drift,
 
 def test_the_barrier_of_the_double_well_is_a_quarter_and_noises_are_a_tenth_of_it_and_less():
     assert float(rates.well(row(0.0)[None]) - rates.well(row(-1.0)[None])) == rates.BARRIER
-    for noises in (rates.NOISES, rates.KINETIC_NOISES):
-        assert [rates.BARRIER / noise for noise in noises] == pytest.approx([20, 50 / 3, 12.5, 10])
+    assert [rates.BARRIER / noise for noise in rates.NOISES] == pytest.approx([20, 50 / 3, 12.5, 10])
 
 
 def test_conserved_numbers_of_the_ornstein_uhlenbeck_path_are_those_of_its_ends():

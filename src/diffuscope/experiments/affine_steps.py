@@ -4,7 +4,8 @@ With :math:`\alpha = 1, \sigma = t`, an affine D(x) = P x + c at every level, an
 
 .. math::  x \leftarrow x - (1 + \eta^2)(1 - \rho)(x - D) + \eta \sqrt{2 (1 - \rho)}\; t\, \xi ,
 
-so that mean and covariance obey a recursion. A guide of a Gaussian prior with a linear observation is affine.
+so that mean and covariance obey a recursion. A guide of a Gaussian prior with a linear observation is affine. Levels
+fall from 10,000 to 0.001, and the limit is that of 200, 400 and 800 steps of equal ratio.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from diffuscope.schedules import VE
 from diffuscope.times import log_snr_times
 
 HIGH, LOW = 1e4, 1e-3  # sigma at the ends
+LEFT = 1 / HIGH  # of the mean at the start, at the end of an ODE, and less of an SDE
 SCHEDULE = VE(LOW, HIGH)
 GRIDS = (200, 400, 800)
 

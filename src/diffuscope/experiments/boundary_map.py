@@ -8,10 +8,20 @@ denoising score matching fits has the mean :math:`s = \nabla\log p_t` and the co
     C = \frac{\alpha^2}{\sigma^4} \mathrm{Cov}(x_0 \mid x) = \frac{1}{\sigma^2} I + \nabla^2 \log p_t,
 
 is near 1 where several examples could have made x. Here :math:`\sigma^2 = \tau,\ \alpha = \sqrt{1 - \tau}`, so that any
-variance-preserving schedule will do; VP's time is the one of :math:`\sigma/\alpha`.
+variance-preserving schedule will do; VP's time is the one of :math:`\sigma/\alpha`. Identities are checked at 200
+random points; a map shows 40 x 40 cells.
 
-Source: Vastola 2025, *Generalization through variance*, https://arxiv.org/abs/2504.12532 (figure 1). The grid means
-were computed independently of this code. The paper does not define "boundary region": we take a share above one half.
+The corners of the hexagon are :math:`\pi / 3` apart. The six points of "L" are (-1, -1), (-1, 0), (-1, 1), (0, -1),
+(0.5, -1) and (1, -1), those of "random" (-1, -1), (-0.9, 1), (-0.3, 0.2), (0.1, -0.1), (0.2, -0.1) and (0.9, 0.7). The
+means of the share over the grid, computed independently, are at the five levels of noise
+
+- hexagon: 0.10009, 0.23208, 0.32578, 0.27239, 0.16365;
+- line: 0.10983, 0.15387, 0.19463, 0.20296, 0.14015;
+- L: 0.09713, 0.18352, 0.26040, 0.27443, 0.18205;
+- random: 0.07691, 0.15093, 0.24482, 0.23477, 0.14108.
+
+Source: Vastola 2025, *Generalization through variance*, https://arxiv.org/abs/2504.12532 (figure 1). The paper does
+not define "boundary region": we take a share above one half.
 """
 
 import math
@@ -58,8 +68,8 @@ EXPERIMENT = Experiment(
     seconds=3,
     settings={
         "data": "six points in the plane: hexagon, line, L, random",
-        "noise": "variance preserving, sigma^2 = " + ", ".join(map(str, LEVELS)),
-        "grid": f"{CELLS} x {CELLS} points, both ends included, in [-{HALF_WIDTH:g}, {HALF_WIDTH:g}]^2",
+        "noise": "variance preserving, sigma^2 = 0.05, 0.1, 0.2, 0.5, 0.75",
+        "grid": "100 x 100 points, both ends included, in [-2, 2]^2",
     },
     notes=("All numbers are exact up to rounding: nothing is sampled, so that the maps have no error bars.",),
 )

@@ -12,7 +12,10 @@ is :math:`\lambda_k c_k/(\lambda_k + \sigma^2)` and that of :math:`s_G` is :math
 published values of both are averages over noised training images of a network's analytic counterparts, so that they
 carry a sampling error; trace, mean and spectrum are those of all 50,000 training images.
 
-Source: the tables that accompany Wang & Vastola 2024, https://arxiv.org/abs/2412.09726, for pixels in [-1, 1].
+Source: the tables that accompany Wang & Vastola 2024, https://arxiv.org/abs/2412.09726, for pixels in [-1, 1]: the
+trace 761.604 and the square 24.7841 of the mean; the leading variances 221.45, 85.70, 50.98, 28.00 and 27.49; 33, 99,
+217 and 658 components for 0.8, 0.9, 0.95 and 0.99 of the variance; :math:`E|D_G|^2` = 417.8, 264.0 and 133.6 at sigma =
+5, 10 and 20, and :math:`E|s_G|^2` = 2947, 122.3, 7.68 and 1.92 at sigma = 1, 5, 20 and 40.
 """
 
 import math
@@ -49,7 +52,7 @@ EXPERIMENT = Experiment(
     settings={
         "images": "all 50,000 training images, pixels in [-1, 1], neither flipped nor augmented",
         "arithmetic": "float64 in chunks; 1.5 GB",
-        "digits": f"scikit-learn's, each with {DRAWS} noises",
+        "digits": "scikit-learn's, each with 64 noises, at sigma = 0.1, 0.5, 2 and 10",
     },
     notes=(
         "The part on CIFAR-10 needs the data set (`diffuscope data fetch cifar10`, or a folder that DIFFUSCOPE_DATA "

@@ -50,7 +50,13 @@ EXPERIMENT = Experiment(
     question="What does noise destroy, how fast, and what does a wrong score cost?",
     source="Cao et al. 2025, https://arxiv.org/abs/2501.17054; de Bruijn (Stam 1959); Song et al. 2021",
     seconds=2,
-    settings={"modes": "-2, 1.5", "weights": "0.3, 0.7"},
+    settings={
+        "modes": "-2, 1.5",
+        "weights": "0.3, 0.7",
+        "variances": "0.1, 0.3",
+        "grid": "4,096 cells of [-12, 12]",
+        "times": "41 from 0.01 to 2",
+    },
 )
 
 

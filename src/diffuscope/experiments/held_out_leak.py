@@ -5,9 +5,10 @@ of the distribution that x_0 was drawn from. Where x_0 is a training example tha
 where it is a new draw, the empirical denoiser averages the examples it knows, and the Gaussian, which knows none, can
 be closer. A comparison of models at noised training points alone is therefore decided before it begins.
 
-Differences are paired, example by example. Source: Wang & Vastola 2024, https://arxiv.org/abs/2412.09726 (delta mixture
-and Gaussian against networks, at noised training points); the errors on CIFAR-10 were computed independently of this
-library, of 128 images.
+Differences are paired, example by example, and count from four standard errors on. Source: Wang & Vastola 2024,
+https://arxiv.org/abs/2412.09726 (delta mixture and Gaussian against networks, at noised training points). Errors on
+CIFAR-10 at sigma = 5 were computed independently of this library, of 128 images: 0.063 (empirical) and 0.120 (Gaussian)
+at training points, 0.132 and 0.126 at held-out ones.
 """
 
 import math
@@ -39,8 +40,9 @@ EXPERIMENT = Experiment(
     source="Wang & Vastola 2024, https://arxiv.org/abs/2412.09726",
     seconds=90,
     settings={
-        "digits": f"scikit-learn's, half to train, pixels in [-1, 1], {DIGIT_POINTS} points of each half",
-        "CIFAR-10": f"50,000 training images, pixels in [-1, 1], σ = {SIGMA:g}, {POINTS} points of each set; 1.5 GB",
+        "digits": "scikit-learn's, half to train, pixels in [-1, 1], 512 points of each half",
+        "noise on digits": "σ = 0.1, 0.2, 0.3, 0.5, 1, 2, 5; claims at 0.2",
+        "CIFAR-10": "50,000 training images, pixels in [-1, 1], σ = 5, 256 points of each set; 1.5 GB",
     },
     notes=("The part on CIFAR-10 needs the data set; without it the part says so and claims nothing.",),
 )

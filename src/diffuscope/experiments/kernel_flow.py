@@ -8,7 +8,9 @@ own P noised examples. Its equation is linear and is solved exactly, by the eige
     \sum_n \phi_n(x) \phi_n(y) = e^{-(x - y)^2 / 2 l^2},
 
 so that neither time steps nor the quadrature of the theory (`theory.variance.KernelFlow`) are in it. The variance of
-the score over flows is then compared with the theory, with and without its misfit term.
+the score over flows is then compared with the theory, with and without its misfit term, at 21 points from -1 to 1.
+Averages over the noised data are sums over at least 80 nodes; with 90 features the series has an error below 1e-9 for
+|x| < 3.2.
 
 Source: Vastola 2025, https://arxiv.org/abs/2504.12532, which has the term of the target; the misfit is derived here.
 """
@@ -43,10 +45,11 @@ EXPERIMENT = Experiment(
     source="Vastola 2025, https://arxiv.org/abs/2504.12532",
     seconds=15,
     settings={
-        "data": f"-1 and 1, noise level {LEVEL:g}",
-        "kernel": f"Gaussian, length {LENGTH:g}",
-        "flows": f"{RUNS:,} for every setting, each on {SAMPLES:,} noised examples of its own unless stated",
-        "training times": ", ".join(f"{time:g}" for time in TIMES),
+        "data": "-1 and 1, variance exploding from 0.01 to 10, noise level 0.5",
+        "kernel": "Gaussian, length 0.5",
+        "flows": "1,000 for every setting, each on 1,000 noised examples of its own unless stated",
+        "training times": "1, 5, 50; 0.2, 1, 5 from a random start",
+        "few examples": "6, 12, 25, 50, 100, 400, at the training time 50",
     },
 )
 

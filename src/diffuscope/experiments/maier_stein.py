@@ -7,7 +7,7 @@ barrier of noise-driven escape. Along the axis it is 1/2 for any beta. At :math:
 minimum into a saddle, and the way out leaves the axis on either side.
 
 `geometric_action` minimizes over curves; a path of duration T has a larger action, which approaches the same value as
-T grows.
+T grows. At beta = 10 and T = 80 an independent computation with 6,400 intervals has 0.34004.
 
 Source: Maier & Stein 1993, https://doi.org/10.1103/PhysRevLett.71.1783; Heymann & Vanden-Eijnden 2008,
 https://doi.org/10.1002/cpa.20238.
@@ -25,14 +25,13 @@ from diffuscope.theory.paths import timed as at_times
 
 from .experiment import Experiment
 from .part import Part, loglog, panel
-from .path_panels import along, field, plane
+from .path_panels import along, box_around, field, plane
 
 STABLE, SADDLE = torch.tensor([[-1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
 PIECES = 200
 BETAS = (1.0, 2.0, 3.0, 3.8, 4.2, 4.5, 5.0, 6.0, 8.0, 10.0)
 DURATIONS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 80.0)
 PER_UNIT = 40  # intervals of a path per unit of time
-BOX = (-1.2, 0.2, -0.1, 0.6)
 TEN = 0.34004  # at beta = 10, T = 80, 6,400 intervals, by an independent computation
 EXPERIMENT = Experiment(
     name="maier-stein",
@@ -40,7 +39,13 @@ EXPERIMENT = Experiment(
     question="How high is the barrier, and where does the most likely way out pass it?",
     source="Maier & Stein 1993, https://doi.org/10.1103/PhysRevLett.71.1783",
     seconds=8,
-    settings={"ends": "(−1, 0) to (0, 0)", "D": "1/2", "pieces of a curve": PIECES, "intervals per unit": PER_UNIT},
+    settings={
+        "ends": "(−1, 0) to (0, 0)",
+        "D": "1/2",
+        "beta": "1, 2, 3, 3.8, 4.2, 4.5, 5, 6, 8, 10",
+        "durations": "2, 3, 4, 5, 6, 8, 10, 80 at beta = 10, 40 intervals per unit",
+        "pieces of a curve": "200",
+    },
 )
 
 
@@ -85,9 +90,11 @@ def barrier(part: Part) -> str:
         "turn", "Values of β where the axis is a minimum above 4 or a saddle below", len(wrong), 0, 0, "a count"
     )
     barriers = [found[beta].extrapolated for beta in BETAS]
+    curves = {f"β = {b:g}": found[b].curve for b in (2.0, 5.0, 10.0)}
+    box = box_around(*curves.values())
     part.chart(
         "Above β = 4 the way out leaves the axis",
-        plane("", {f"β = {b:g}": found[b].curve for b in (2.0, 5.0, 10.0)}, BOX, field(dynamics(10.0), BOX)),
+        plane("", curves, box, field(dynamics(10.0), box)),
         panel(
             "barrier",
             "β",
@@ -120,11 +127,12 @@ def durations(part: Part) -> str:
     title = "Energy along the paths of T = 2 to 5: max |E − mean E| / max |E|"
     part.at_most("energy", title, max(drifts), 0.01, "second order, of an energy that is small at T = 5")
     shown = {f"T = {T:g}": path.states[0] for T, path in paths.items() if T in (2.0, 4.0, 80.0)}
+    shown["curve"] = curve.curve
     energies = {f"T = {T:g}": (paths[T].edge_times / T, paths[T].energy[0]) for T in (3.0, 4.0, 5.0)}
     energy = along("", "E", energies)
     part.chart(
         "A path in a hurry pays more",
-        plane("β = 10", shown | {"curve": curve.curve}, BOX, dotted=("curve",)),
+        plane("β = 10", shown, box_around(*shown.values()), dotted=("curve",)),
         panel("energy along the path", "t / T", "E", *energy.marks),
         loglog("excess over the curve", "T", "S − W", line(DURATIONS[:7], excess[:7])),
         how_to_read=f"The longer a path may take, the lower its energy and its action. Energies change along a path by "

@@ -57,7 +57,14 @@ EXPERIMENT = Experiment(
     question="Do the closed form, the semigroup, finite volumes and particles agree?",
     source="Chen Kai, PDE and Machine Learning (7), experiment 1",
     seconds=4,
-    settings={"modes": 2.0, "variance": 0.25, "beta": 1.0, "particles": PARTICLES},
+    settings={
+        "modes": "±2, half of the mass each",
+        "variance": "0.25",
+        "beta": "1.0",
+        "times": "0, 0.15, 0.4, 0.8, 1.5, 3",
+        "finite volumes": "100, 200, 400, 800 cells; 16, 32, 64, 128 steps",
+        "particles": "1,000,000",
+    },
 )
 
 

@@ -53,11 +53,11 @@ EXPERIMENT = Experiment(
     seconds=25,
     settings={
         "schedule": "alpha = 1, sigma = t",
-        "Gaussian data": f"(v, kappa) = {CASES[0]} and {CASES[1]}, t from {FAR:g} to {NEAR:g}, rho = 7, "
-        f"{GAUSSIAN_SAMPLES:,} samples of {SAMPLED_STEPS} steps",
-        "two examples": f"-1 and 1, t from {START:g}, {STEPS} steps to {SHOWN_LEVELS[-1]:g} of equal ratio and "
-        f"{STEPS // 2} to {CLEAN:g}, {SAMPLES:,} samples for each kappa = {', '.join(f'{k:g}' for k in KAPPAS)}",
-        "density": f"{CELLS} cells, Crank-Nicolson, {DENSITY_STEPS} steps from t = {START:g}",
+        "Gaussian data": "(v, kappa) = (1, 0.5) and (4, 1), t from 80 to 0.001, rho = 7, 40,000 samples of 400 steps",
+        "recursion": "100, 200, 400, 800, 1,600, 3,200 and 6,400 steps",
+        "two examples": "-1 and 1, t from 10, 300 steps to 0.5 of equal ratio and 150 to 0.05, 10,000 samples for each "
+        "kappa = 0, 0.5, 1, 2; the gap is |x| < 0.5",
+        "density": "1,600 cells of [-6.5, 6.5], Crank-Nicolson, 300 steps from t = 10 to 0.8 and 300 on to 0.5",
     },
     notes=("This model draws noise anew at every step. A trained network's error is one field for a whole run.",),
 )

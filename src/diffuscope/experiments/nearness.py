@@ -12,7 +12,8 @@ Let x and the n training examples be independent draws from p, and :math:`G_x(s)
 
 where in the second one of the n is within c s, one at s and the others beyond s. The first grows with n to one; the
 second tends to c^d, here 1/9, as p becomes flat on the scale of neighbors. Under three Gaussian modes G_x is a sum of
-noncentral chi-square distribution functions, and a quadrature over the plane is good to 1e-4.
+noncentral chi-square distribution functions, and a quadrature over the plane, with 16 nodes per axis and mode and 48
+distances between s and 3 s, is good to 1e-4.
 
 Sources: the radius is that of https://github.com/Animadversio/DiffusionMemorizationPhaseTrans;
 the ratio that of Yoon et al. 2023 (ICML workshop) and Gu et al. 2023 (arXiv:2310.02664). The chances are derived here.

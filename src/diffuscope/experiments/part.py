@@ -6,6 +6,8 @@ Three frequent statements have a method or function of their own:
   :math:`1.95/\sqrt n`, which it exceeds once in a thousand by chance;
 - a curve :math:`y \sim x^{p}` is a straight line of slope p on two logarithmic axes;
 - a mean over independent repetitions is a number if it is within Student's interval of it (`findings.Repeated`).
+
+Pixels of images are in [-1, 1], unless a network that was brought has another range.
 """
 
 import math
@@ -21,7 +23,7 @@ from diffuscope.findings import AGREES, Chart, Claim, Mark, Panel, Repeated, at_
 from diffuscope.streams import numpy_stream, torch_stream
 
 KOLMOGOROV = 1.95  # the distance of n draws exceeds 1.95 / sqrt(n) once in a thousand
-PIXEL_RANGE = (-1.0, 1.0)  # of images, unless a network that was brought has another
+PIXEL_RANGE = (-1.0, 1.0)
 Number = float | int
 
 

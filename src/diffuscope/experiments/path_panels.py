@@ -1,4 +1,7 @@
-"""Figures of most likely paths: paths over the field of the drift, and what is conserved along them."""
+"""Figures of most likely paths: paths over the field of the drift, and what is conserved along them.
+
+A field has 12 arrows along each axis.
+"""
 
 from collections.abc import Mapping
 
@@ -11,6 +14,15 @@ from diffuscope.theory.paths import Dynamics
 
 Box = tuple[float, float, float, float]
 SPACING = 12  # arrows per axis
+
+
+def box_around(*paths: Float[Tensor, "_ 2"]) -> Box:
+    """The box (left, right, bottom, top) around all paths, with a margin of a tenth of its longer side."""
+    places = torch.cat(paths)
+    low, high = places.amin(0), places.amax(0)
+    beyond = 0.1 * (high - low).max()
+    (left, bottom), (right, top) = (low - beyond).tolist(), (high + beyond).tolist()
+    return left, right, bottom, top
 
 
 def field(dynamics: Dynamics, box: Box) -> Arrows:

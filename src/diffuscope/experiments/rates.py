@@ -14,7 +14,7 @@ when a line is fitted instead, and the errors of the ratios times their weights 
 
 Systems: the double well :math:`U = x^4/4 - x^2/2`; Maier & Stein's
 :math:`f = (x - x^3 - \beta x y^2,\; -(1 + x^2) y)` at beta = 2, which has no potential; a particle in the double well
-with friction, noise in its velocity alone.
+with friction, noise in its velocity alone. The barrier of all is 0.25: 20 to 10 times the noise.
 """
 
 import math
@@ -35,10 +35,9 @@ from .kinetic_eigenvalue import kinetic_rates
 from .part import Part, largest_difference, panel
 
 BARRIER = 0.25  # of the double well, and of Maier and Stein's system, at D = 1
-NOISES = (0.0125, 0.015, 0.02, 0.025)  # barrier over noise: 20, 16.7, 12.5, 10
+NOISES = (0.0125, 0.015, 0.02, 0.025)
 BETA, BETAS, CAUSTIC = 2.0, (0.5, 1.0, 2.0, 3.0, 3.5, 3.9), 4.0
 FRICTION = 2.0
-KINETIC_NOISES = (0.0125, 0.015, 0.02, 0.025)
 CELLS = 100  # per axis, of the coarser grid of a particle with friction
 CLOSE, LIMIT = 0.05, 0.01  # required of the ratio at barrier / noise = 10 and above, and of its limit
 EXPERIMENT = Experiment(
@@ -47,7 +46,12 @@ EXPERIMENT = Experiment(
     question="How often is a metastable state left, and how weak must the noise be for the formula to hold?",
     source="Bouchet & Reygner 2016",
     seconds=60,
-    settings={"D": ", ".join(map(str, NOISES)), "beta": BETA, "friction": FRICTION},
+    settings={
+        "D": "0.0125, 0.015, 0.02, 0.025",
+        "beta": "2; prefactors also at 0.5, 1, 2, 3, 3.5, 3.9 and, at the caustic, 4",
+        "friction": "2; its coarser grid has 100 cells per axis",
+        "requirements": "a ratio within 0.05 of 1, and a limit within 0.01",
+    },
 )
 
 
@@ -187,10 +191,10 @@ def kinetic(part: Part) -> str:
     closed = kramers(well, FRICTION, 1.0, torch.tensor([-1.0]), torch.tensor([0.0]))
     off = general.prefactor / closed.prefactor - 1
     part.equals("kramers", "The general prefactor over Kramers', minus 1", off, 0, 1e-4, "a path cut off near its ends")
-    found = ratio(closed, spectral, KINETIC_NOISES)
+    found = ratio(closed, spectral, NOISES)
     claim_close(part, found, f"Particle with friction {FRICTION:g}")
     claim_limit(part, found, f"Particle with friction {FRICTION:g}")
-    middle, both = KINETIC_NOISES[-1], 2 * closed.at(KINETIC_NOISES[-1])
+    middle, both = NOISES[-1], 2 * closed.at(NOISES[-1])
     title = f"The eigenvalue on grids of {CELLS} and {2 * CELLS} cells per axis, extrapolated, over the spectral one"
     on_grid = on_grids(kicked, CELLS)(middle, both)[0] / (both / found.values[-1])
     part.equals("grid", title, on_grid, 1, 0.01, "the central flux is of second order", source="derived")

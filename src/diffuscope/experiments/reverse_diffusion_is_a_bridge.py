@@ -61,9 +61,10 @@ EXPERIMENT = Experiment(
     source="Vastola 2024, https://arxiv.org/abs/2504.09761",
     seconds=35,
     settings={
-        "ring": "radius 5, width 0.55, T = 10^1.5, ε = 10^−0.4",
+        "ring": "radius 5, width 0.55, T = 10^1.5, ε = 10^−0.4, 400 intervals",
         "mixture": "three modes of different widths, T = 8, ε = 0.1",
-        "digits": f"899 of scikit-learn in [−1, 1], 64 dimensions, T = 8, ε = 0.3, {DIGIT_INTERVALS} intervals",
+        "digits": "899 of scikit-learn in [−1, 1], 64 dimensions, T = 8, ε = 0.3, 160 intervals",
+        "identity": "at 50 random states of each",
     },
 )
 

@@ -9,6 +9,11 @@ on a wrong start: :math:`\frac{d}{d\tau}\mathrm{KL}(q\|p) = -\tfrac{\eta^2}{2} g
 flow (eta = 0) keeps every error: :math:`\log(q/p)` is constant along each trajectory. Noise forgets, at a rate that
 grows with :math:`\eta^2`, which is why a stochastic start followed by a deterministic end is a good sampler.
 
+Of the error of the start N(0, 1) of Gaussian data an independent computation has left 0.044069 and 0.014779 nats
+(eta = 0 and 0.5, known to 5e-7), 5.651e-4 (1, to 5e-8) and 1.22e-9 (2, to 5e-12). The mixture is
+0.35 N(-1.4, 0.06) + 0.65 N(1, 0.12), its wrong start N(-0.6, 1.3). Time 1 is the time 1.5 of
+:math:`dX = -X\,dt + \sqrt2\,dB`: beta = 3.
+
 Source: Cao, Johnston, Laurent, Le & Motsch 2025, https://arxiv.org/abs/2501.17054, section 2.
 """
 
@@ -56,7 +61,11 @@ EXPERIMENT = Experiment(
     question="What does each sampler's equation generate, from a correct and from a wrong start?",
     source="Cao et al. 2025, https://arxiv.org/abs/2501.17054, section 2",
     seconds=25,
-    settings={"T": HORIZON, "particles": PARTICLES},
+    settings={
+        "T": "1; generation stops at 0.007; the hybrid is deterministic below 0.27",
+        "eta": "0, 0.5, 1, 2",
+        "particles": "1,000,000, from T and from 0.4, which is not yet forgotten at the end",
+    },
 )
 
 

@@ -51,8 +51,11 @@ EXPERIMENT = Experiment(
     seconds=50,
     settings={
         "data": "scikit-learn's digits, half of them for training, in [-1, 1]",
-        "network": f"the library's U-Net, {STEPS} steps of {BATCH}, learning rate {RATE:g}",
-        "samples": f"DPM-Solver++ 2M, NFE {NFE}, as many as there are held-out digits",
+        "network": "the library's U-Net, 2,000 steps of 64, learning rate 0.003",
+        "samples": "DPM-Solver++ 2M, NFE 40, as many as there are held-out digits",
+        "noise on real digits": "0.05, 0.1, 0.2, 0.4, 0.8",
+        "copies": "5% of those listed are expected to be false; the bar is 1% of the samples",
+        "rarest digit": "the bar is 0.25 of its due",
     },
 )
 

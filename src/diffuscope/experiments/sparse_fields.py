@@ -11,6 +11,10 @@ every channel at all nodes, from the same training fields:
 The first and the last draw DRAWS samples with the same sampler at the same NFE. The square error of a posterior mean
 that is estimated from n samples is corrected for their variance, :math:`|\bar x - x|^2 - s^2/n`, so that both are
 compared as if they had drawn infinitely many. Methods are compared problem by problem, in paired standard errors.
+
+The pull is one of 0, 0.5, 0.7, 0.8, 0.9, 0.95 and 0.98, the weight one of 1e-5, 1e-4, 0.001, 0.01, 0.1 and 1. Samples
+are 19, whose extremes are an interval of 90%, at an NFE of 20, from sigma = 30 to 0.002; one that is larger than 1e6
+has diverged.
 """
 
 import math

@@ -61,9 +61,10 @@ EXPERIMENT = Experiment(
     source="Vastola 2024, https://arxiv.org/abs/2504.09761",
     seconds=25,
     settings={
-        "data": f"a ring of radius {RING.radius:g} and width {RING.width}, {EXAMPLES:,} examples",
-        "network": f"perceptron of width {WIDTH}, {STEPS[0]} and {STEPS[1]:,} steps of {BATCH} examples",
-        "path": f"T = {T:g}, ε = {EPSILON}, {INTERVALS} intervals",
+        "data": "a ring of radius 5 and width 0.55, 20,000 examples",
+        "network": "perceptron of width 64, 200 and 2,000 steps of 256 examples",
+        "path": "T = 20, ε = 0.5, 200 intervals",
+        "first order": "at 0.25, 0.125 and 0.0625 of the error of the score",
     },
 )
 Score = Callable[[Tensor, Tensor], Tensor]

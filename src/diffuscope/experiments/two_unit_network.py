@@ -19,7 +19,8 @@ direct method stalls above the gradient of 1e-10 that `least_action` requires: m
 costs almost nothing. On times adapted to the curve it does not.
 
 Source: Vastola 2024, *Noether's theorem for most likely paths*, https://arxiv.org/abs/2504.09761, figure 1c, whose
-numbers are from 60,000 steps of gradient descent on 50 points by the left-point rule.
+numbers are from 60,000 steps of gradient descent on 50 points by the left-point rule. Here its descent has 3,000 steps
+of the rate 0.004.
 """
 
 from dataclasses import dataclass
@@ -46,18 +47,18 @@ from diffuscope.theory.paths.discrete_action import LEFT, at_edges
 
 from .experiment import Experiment
 from .part import Part, panel
-from .path_panels import field, plane
+from .path_panels import box_around, field, plane
 
 MU, A, CENTER, INHIBITION, SHARP = 1.25, 2.0, 1.5, 0.9, 0.01
 START, END = torch.tensor([[3.0, 0.1], [0.1, 3.0]], dtype=torch.float64)
-ATTRACTORS = torch.tensor([[3.25, 0.35], [0.35, 3.25], [2.35, 2.35], [1.25, 1.25]], dtype=torch.float64)
-SOFTENED = (0.3, 0.2, 0.1, 0.05, 0.025, 0.02, 0.014, 0.01)
+QUADRANTS = torch.tensor([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=torch.float64)  # the units that are on
+ATTRACTORS = MU + A * QUADRANTS - INHIBITION * QUADRANTS.flip(1)
+SOFTENED = (0.3, 0.2, 0.1, 0.05, 0.025, 0.02, 0.014, SHARP)
 ENERGIES = (1e-3, 2e-4, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 3e-7)
 LONG, STEPS = 40.0, 3200
 PIECES, NODES = 800, 50
 DESCENT, RATE = 3000, 0.004
 REFINED = (800, 1600)  # intervals of the path of T = 1
-BOX = (-0.2, 3.8, -0.2, 3.8)
 EXPERIMENT = Experiment(
     name="two-unit-network",
     title="The switch of a two-unit network",
@@ -65,9 +66,12 @@ EXPERIMENT = Experiment(
     source="Vastola 2024, https://arxiv.org/abs/2504.09761",
     seconds=15,
     settings={
-        "network": f"μ = {MU}, A = {A:g}, c = {CENTER}, I = {INHIBITION}, n = {SHARP}",
+        "network": "μ = 1.25, A = 2, c = 1.5, I = 0.9, n = 0.01",
         "ends": "(3, 0.1) to (0.1, 3)",
-        "curves": f"{PIECES} pieces, extrapolated from twice as many",
+        "curves": "800 pieces, extrapolated from twice as many",
+        "layers": "n = 0.3, 0.2, 0.1, 0.05, 0.025, 0.02, 0.014, 0.01",
+        "energies": "1e-3, 2e-4, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 3e-7",
+        "direct method": "800 and 1,600 intervals (T = 1), 3,200 adapted steps (T = 40)",
     },
 )
 
@@ -197,9 +201,10 @@ def short(part: Part) -> str:
     because = "both are extrapolated from second order"
     part.equals("refined", title, value, float(coarse.certificate.extrapolated), 1e-5, because, source="derived")
     t = torch.linspace(0, 1, NODES, dtype=torch.float64)
+    box = box_around(path, fine.states[0])
     part.chart(
         "T = 1: 50 points jump over the layers",
-        plane("", {"published": path, "refined": fine.states[0]}, BOX, field(network(), BOX)),
+        plane("", {"published": path, "refined": fine.states[0]}, box, field(network(), box)),
         panel(
             "energy",
             "t",
@@ -241,9 +246,10 @@ def slow(part: Part) -> str:
     because = "2.17 up to the next order in n, and T of 31"
     part.equals("limit", "S for n → 0, from n = 0.02 and 0.01", limit, 2.17, 2e-3, because, source="derived")
     widths = [n for n in SOFTENED if n <= 0.1]
+    box = box_around(direct.states[0])
     part.chart(
         "A slow switch visits the memory between",
-        plane("", {"T = 40": direct.states[0]}, BOX, field(network(), BOX)),
+        plane("", {"T = 40": direct.states[0]}, box, field(network(), box)),
         panel("time", "T", "S", line([c.duration for c in found], [c.action for c in found], "curves of given energy")),
         panel(
             "layers",

@@ -1,4 +1,7 @@
-"""The methods of the comparison: every analytic denoiser of the library, and the shortcuts of published code."""
+"""The methods of the comparison: every analytic denoiser of the library, and the shortcuts of published code.
+
+Moments are fitted to 4,096 images at a time.
+"""
 
 from dataclasses import dataclass
 

@@ -9,6 +9,11 @@ it with that of the clean one: even a perfectly learned score then shows a large
 *No weight.* Its loss adds :math:`|s + \varepsilon/\sigma|^2` over ten levels, logspace(-2, 1). Of the loss of an
 untrained network (s = 0) level k has the share :math:`\sigma_k^{-2} / \sum_j \sigma_j^{-2}`: 78% at
 :math:`\sigma = 0.01`, 8e-7 at :math:`\sigma = 10`. Times :math:`\sigma^2` (DDPM's simple loss) every level has a tenth.
+
+The bar, an error of 5% and a cosine of 0.99, is ours. Errors are drawn at 13 noise levels from 10^-1.3 to 10^0.7, and
+in the regions between 11 powers of ten of the density, from 1e-5 to 1; arrows, the longest of length 0.5, at every 6th
+grid point where the density exceeds 1e-4 of its maximum. The floor of few draws is that of 100 sets, and of sets of
+1,000, 5,000 and 25,000. Clean data have the noise 1e-9.
 """
 
 import math
@@ -35,8 +40,9 @@ LARGEST_ERROR, LEAST_COSINE, BAR = 0.05, 0.99, "the bar of this experiment; the 
 SHOWN = torch.logspace(-1.3, 0.7, 13, dtype=torch.float64).tolist()  # 0.05 to 5
 REGIONS = torch.logspace(-5, 0, 11, dtype=torch.float64)  # density over its maximum
 EVERY, LENGTH, DRAWN_ABOVE = 6, 0.5, 1e-4  # arrows: grid points between two, length of the longest, least density
-FEW, REPEATS, SIZES = 5000, 100, (1000, 5000, 25_000)
-NO_NOISE, MOON_SIGMA = 1e-9, 0.3
+FEW, REPEATS = 5000, 100
+SIZES = (1000, FEW, 25_000)
+NO_NOISE, MOON_SIGMA = 1e-9, LEVELS[0]
 TEN = torch.logspace(-2, 1, 10, dtype=torch.float64)  # the article's levels
 SHORT = 500  # steps with and without the weight
 WEIGHTS = {"weight σ²": NoiseWeight(), "no weight": ScoreWeight()}
@@ -48,10 +54,11 @@ EXPERIMENT = Experiment(
     source="Chen Kai, PDE and Machine Learning (7), experiment 2",
     seconds=90,
     settings={
-        "data": f"two moons, jitter 0.05; {DRAWS:,} draws, {FEW} (few-draws)",
+        "data": "two moons, jitter 0.05; 1,000,000 draws, 5,000 (few-draws)",
         "network": f"MLP of {WIDTH} x {DEPTH} with {FOURIER} random Fourier features, EDM preconditioning",
-        "training": f"{STEPS} steps of {BATCH} examples, noise from {LOW:g} to {HIGH:g}, uniform in log σ; "
-        f"{SHORT} steps, 0.01 to 10 (weights)",
+        "training": f"3,000 steps of {BATCH} examples, noise from 0.1 to 2, uniform in log σ; 500 steps, 0.01 to 10 "
+        "(weights)",
+        "bar": "at noise 0.3, 0.5 and 1",
         "measures": "centered relative error under the noised distribution; plain mean of the direction cosine over "
         "the grid points where the density exceeds 1% of its maximum",
     },

@@ -6,7 +6,7 @@ variance v = 0.41, has the slope
 .. math::  s' = -\frac1v + \frac{(m/v)^2}{\cosh^2(m x / v)},
 
 whose second term is 2e-4 at a mode. The learner is a sum of 24 Gaussian bumps of width 0.6 on [-3.5, 3.5], fitted by
-ridge regression on 40 rounds of fresh noise over 4,000 points per mode: one linear solve finds its minimizer.
+ridge regression (0.001) on 40 rounds of fresh noise over 4,000 points per mode: one linear solve finds its minimizer.
 """
 
 import torch

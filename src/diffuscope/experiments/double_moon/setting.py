@@ -9,7 +9,8 @@ the *noised* distribution, :math:`x_t = x_0 + \sigma\varepsilon`,
 is known to 1e-12 by quadrature along the arcs. The network learns it from draws alone, by denoising score matching.
 
 The source does not publish its settings: moons, jitter and the 5,000 draws are those of the rewritten article, the
-network is ours (Fourier features, two blocks, large batches, a learning rate that decays to zero, averaged weights).
+network is ours (width 64, 16 Fourier features, two blocks, batches of 2,048, a learning rate that decays from 0.005 to
+zero, averaged weights). Fields are compared on 120 x 120 points, averages over the distribution on 60 x 60.
 """
 
 from functools import cache

@@ -11,7 +11,9 @@ is uncorrelated with u, stretched to its size. The denoisers
 turn from the side of the isotropic model to that of the examples, at the distance f from the Gaussian. With
 :math:`f = 1 + 2e^{-\tau/\tau_1} + \tau/\tau_2` the residual falls and rises. Without the last term it falls to a
 plateau, on which the residuals of the points change while their mean does not: the hardest case for a false alarm.
-Averages are over a pool of points, so that the curve of the pool is the exact truth for a random few of them.
+Averages are over a pool of 4,096 points, so that the curve of the pool is the exact truth for a random 128 of them.
+There are 16 steps from 1 to 1,000, :math:`\tau_1 = 15` and :math:`\tau_2 = 20000`; the test has the level 0.05 and 399
+resamples.
 """
 
 import math

@@ -14,7 +14,8 @@ the network's own score,
 .. math::
     \Big\langle\frac{|s - s_m|^2}{|s|^2}\Big\rangle = \Big\langle\frac{|D - D_m|^2}{|D - x/\alpha|^2}\Big\rangle ,
 
-which is near 0 for any model at high noise, because there every score is :math:`-x/\sigma^2`.
+which is near 0 for any model at high noise, because there every score is :math:`-x/\sigma^2`. A turning point is
+significant at the level 0.01. Denoisers answer 256 points at once.
 
 Source: Wang & Vastola 2024, https://arxiv.org/abs/2412.09726 (score residuals against training).
 """

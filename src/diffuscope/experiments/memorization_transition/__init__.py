@@ -59,7 +59,9 @@ EXPERIMENT = Experiment(
         "training sets": f"{SETS} independent ones of each of {', '.join(map(str, SIZES))} examples",
         "network": f"MLP of {WIDTH} x {DEPTH}, {STEPS} steps of {BATCH} examples, the same at every size",
         "sampler": f"DPM-Solver++ 2M, {SAMPLING_STEPS} steps from σ = {SCHEDULE.t_max:g} to {SCHEDULE.t_min:g} and a "
-        f"last denoising; {SAMPLES:,} samples of each network",
+        "last denoising; 4,000 samples of each network, beside 4 sets of held-out examples",
+        "agreement": "2,000 starts of networks, 500 of exact memorizers",
+        "flat": "from 64 examples on, where neighbors are closer than the modes are wide",
     },
 )
 

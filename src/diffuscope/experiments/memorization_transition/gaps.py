@@ -11,6 +11,8 @@ alone. The gap is measured in units of R_p, and *opens* at the largest :math:`\s
 
 R_S and R_p are means of exact posterior variances over drawn x_t, R_S over each set's own and R_p over HELD_OUT that
 all sets share: an error of up to 1% in R_p (one standard error) is common to all gaps, and in no interval over sets.
+Losses are those of 512 points at each of 9 levels from 0.015 to 1.5, and of 3,000 held-out draws, 1,500 for memorizers,
+which are far from exact there.
 """
 
 import math

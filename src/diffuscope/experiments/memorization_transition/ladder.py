@@ -1,4 +1,6 @@
-"""The ladder: one network, one number of steps, training sets from 8 to 1024 examples, several independent ones each.
+"""The ladder: one network, one number of steps, training sets of different sizes, several independent ones of each.
+
+Sets have 8, 16, 32, 64, 128, 256, 512 and 1,024 examples, 8 sets of each size; 2,400 steps are of 64 examples.
 
 Every rung of every set has its own examples and its own initial weights; all are trained side by side, so that they
 share the noise levels of a batch, and the permutation that orders the rows (repeated to one length) in an epoch.

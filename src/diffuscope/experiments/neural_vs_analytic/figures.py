@@ -1,4 +1,7 @@
-"""The figures of a network against analytic denoisers: along noise, training and trajectory, and over mixtures."""
+"""The figures of a network against analytic denoisers: along noise, training and trajectory, and over mixtures.
+
+Marked are the standard deviations of the principal components 1, 4, 16 and 64; fractions are shown from 1e-5 to 3.
+"""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,8 @@
-"""The analytic denoisers of MNIST in the range of a network that the user brings, and how it compares with them."""
+"""The analytic denoisers of MNIST in the range of a network that the user brings, and how it compares with them.
+
+It is compared at 128 points of each set, and along trajectories of 16 steps to sigma = 0.1, every second a level; few,
+as trajectories among 60,000 examples are costly. The mixture has 10 components.
+"""
 
 from functools import cache
 
@@ -14,7 +18,7 @@ from ..brought_networks import data_range
 from ..part import drawn
 from .measures import Compared, measured
 
-POINTS, GRID, EVERY, LOW, COMPONENTS = 128, 16, 2, 0.1, (10,)  # trajectories among 60,000 examples are costly
+POINTS, GRID, EVERY, LOW, COMPONENTS = 128, 16, 2, 0.1, (10,)
 Range = tuple[float, float]
 
 

@@ -3,7 +3,8 @@ r"""Spectral bias: in which order, and how fast, denoisers learn the components 
 Under gradient flow a linear denoiser learns each principal component, of variance :math:`\lambda`, along a closed-form
 curve (`theory`). The curves are compared with gradient descent on real modules (`linear_training`): on the digits'
 moments, which is full-batch descent on the population, and on real batches. An error is a share of the height of its
-curve, the largest value that the curve takes.
+curve, the largest value that the curve takes; the bar is 1%. Denoisers of digits are made for noise levels from 0.01 to
+10.
 
 A component emerges where its generated variance crosses the geometric mean of start and end. Scaling
 :math:`\lambda, \sigma_0^2, \sigma_T^2` together scales the emergence time by the inverse exactly; with the ends of the
@@ -56,12 +57,13 @@ EXPERIMENT = Experiment(
     source="Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206",
     seconds=20,
     settings={
-        "data": f"scikit-learn's digits, 64 pixels in [-1, 1]; their {COMPONENTS} largest variances (generated); "
-        f"{len(VARIANCES)} variances from 0.15 to 4 (network)",
-        "noise levels": f"{', '.join(f'{level:g}' for level in LEVELS.tolist())}; {NODES} from {SIGMA_0:g} to "
-        f"{SIGMA_T:g} (generated)",
-        "batches": f"the population's moments; {DIGITS_BATCH:,} digits with fresh noise (stochastic)",
-        "network": f"MLP of 96 x 2, {STEPS} steps of {BATCH} examples",
+        "data": "scikit-learn's digits, 64 pixels in [-1, 1]; their 32 largest variances (generated); 12 variances "
+        "from 0.15 to 4 (network)",
+        "noise levels": "0.2, 0.5, 1; 0.5 (stochastic); 12 from 0.03 to 4 (generated)",
+        "start of two layers": "0.01; 0.05 (stochastic, generated)",
+        "batches": "the population's moments; 4,096 digits with fresh noise (stochastic)",
+        "training time": "to 20, in steps of 0.015 (one layer) and 0.008 (two) of the time elapsed (generated)",
+        "network": "MLP of 96 x 2, 450 steps of 128 of 8,192 examples; 600 samples from σ = 20 to 0.01",
     },
 )
 

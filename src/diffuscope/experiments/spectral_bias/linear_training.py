@@ -7,7 +7,7 @@ With learning rates :math:`\eta_n = \min(\eta_{max}, \max(\eta_0, \epsilon\tau_n
            \qquad (\le 0.27\,\epsilon\,|Q - w^*|),
 
 until stability at the largest rate caps them. The loss averages over coordinates and noise levels; the learning rate
-handed to the optimizer undoes that, so that times are those of the theory.
+handed to the optimizer undoes that, so that times are those of the theory. Weights are looked at after every 12th step.
 
 With Gauss-Legendre nodes in :math:`\log\sigma` as noise levels, the map of the probability-flow ODE from
 :math:`\sigma_T` to :math:`\sigma_0` is

@@ -1,11 +1,12 @@
 r"""The same networks on the same batches at every M: their distance to the memorizer and to the distribution.
 
-Every data set has one copy of the same initial network per M. All copies see the same x_t; T_M is the mean of the
-*first* M of one list of posterior draws, x_0 first, so that the copies of a set differ in M alone. Batches are small
-(16), since a large batch would average out the noise of the target.
+Each of 24 data sets has one copy of the same initial network per M, trained for 2,400 steps. All copies see the same
+x_t; T_M is the mean of the *first* M of one list of posterior draws, x_0 first, so that the copies of a set differ in M
+alone. Batches are small (16), since a large batch would average out the noise of the target.
 
 Errors are those of the noise prediction, :math:`|D - D^*|^2 / (d \sigma^2)`, averaged over LEVELS: against the exact
-denoiser of the training set (training error; zero is the memorizer), and against that of p (held-out error).
+denoiser of the training set (training error; zero is the memorizer), and against that of p (held-out error), at 128
+points for each of 8 levels from 0.02 to 1, and 8 times during training. In the end 1,000 samples are generated.
 """
 
 import math
@@ -28,7 +29,7 @@ from .targets import DIAL, EXAMPLES, FINITE, posterior_weights
 
 SETS, STEPS, BATCH = 24, 2400, 16
 SAMPLES, POINTS = 1000, 128
-LEVELS = torch.logspace(math.log10(0.02), 0, 8, dtype=torch.float64)
+LEVELS = torch.logspace(math.log10(0.02), math.log10(1), 8, dtype=torch.float64)
 LOOKS = 8  # during training
 
 

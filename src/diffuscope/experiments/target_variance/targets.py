@@ -4,7 +4,7 @@ The errors of an objective are :math:`|D - T|^2/d`, whose gradient in the denois
 
 .. math::  T = D - \tfrac d2\, \partial_D \tfrac1d |D - T|^2 ,
 
-for each of the library's objectives, whatever it does inside.
+for each of the library's objectives, whatever it does inside. M is 1, 2, 4, 8, 32 or infinite, for 16 examples.
 """
 
 import math
