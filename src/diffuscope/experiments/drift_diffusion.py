@@ -79,8 +79,8 @@ def simulate(noise: Float[ndarray, "steps runs"], uniform: Float[ndarray, "steps
     for i, z in enumerate(noise):
         new = x + DRIFT * STEP + SIGMA * math.sqrt(STEP) * z
         below, above = new <= BOUND, new >= -BOUND
-        if uniform is not None:  # both bounds within one step has a probability of e^-80
-            chance = [np.exp(-2 * (1 + s * x) * np.maximum(1 + s * new, 0) / (SIGMA**2 * STEP)) for s in (1, -1)]
+        if uniform is not None:  # both bounds within one step has a probability of e^-80; beyond one it is certain
+            chance = [np.exp(-2 * (1 + s * x) * (1 + s * new) / (SIGMA**2 * STEP)) for s in (1, -1)]
             below, above = uniform[i] < chance[0], uniform[i] > 1 - chance[1]
         alive = ended == 0
         x = np.where(alive, new, x)

@@ -114,7 +114,7 @@ def transport_distance(t: float) -> float:
         z = (x - alpha * PAIR.means[:, 0]) / deviations
         below, above = torch.special.ndtr(z) @ PAIR.weights, torch.special.ndtr(-z) @ PAIR.weights
         tail = torch.special.ndtri(torch.minimum(below, above).clamp_min(1e-300))  # accurate at both ends
-        return (x[:, 0] - torch.where(below < above, tail, -tail)) ** 2
+        return (x[:, 0] - tail * (above - below).sign()) ** 2
 
     return math.sqrt(float(expectation(PAIR, alpha, sigma, GRID, square)))
 
