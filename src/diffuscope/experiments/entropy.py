@@ -157,7 +157,7 @@ def wrong_score(part: Part) -> str:
     source = "Song et al. 2021, theorem 1 (equality: both distributions solve the forward equation)"
     title = "Relative entropy of the model at t = 0.02"
     part.equals("girsanov", title, cost, paid + rest, 1e-8, because, source=source, unit="nats")
-    t = torch.logspace(math.log10(start), math.log10(end), 60, dtype=torch.float64)
+    t = torch.logspace(math.log10(start), math.log10(end), 61, dtype=torch.float64)
     curve = line(t, [rate(s) * s for s in t.tolist()], "½ g² E|s − s_model|²")
     part.chart(
         "Where a Gaussian model pays",
