@@ -182,7 +182,7 @@ def same_distribution(part: Part) -> str:
 @EXPERIMENT.part("What does the deterministic flow do with a wrong start?")
 def characteristics(part: Part) -> str:
     """log q/p along trajectories from a wrong start."""
-    x = torch.linspace(-2.2, 1.9, 60, dtype=torch.float64)[:, None]
+    x = torch.linspace(-2.2, 1.9, 83, dtype=torch.float64)[:, None]
     origin = transport(DENOISER, x, CLEAN, HORIZON, divergence=ExactDivergence(), tolerance=1e-11)
     log_q = log_wrong(origin.x_s) + origin.log_det[:, 0]
     at_data, at_start = log_q - log_p(CLEAN, x), log_wrong(origin.x_s) - log_p(HORIZON, origin.x_s)
