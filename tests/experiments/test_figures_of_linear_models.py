@@ -321,9 +321,9 @@ def test_the_density_of_two_examples_is_that_of_two_normal_peaks():
 
 def test_the_gap_of_the_naive_model_is_shown_as_it_was_solved_and_sampled(monkeypatch):
     monkeypatch.setattr(naive_variance, "KAPPAS", (0.0, 2.0))
-    x = torch.linspace(-3.9, 3.9, 40, dtype=DOUBLE)
+    x = torch.arange(-20, 21, dtype=DOUBLE) / 4  # with 3 itself, which is not shown
     exact = {
-        (kappa, level): Solved(x, (1 + kappa) * level * torch.ones(40, dtype=DOUBLE))
+        (kappa, level): Solved(x, (1 + kappa) * level * torch.ones(41, dtype=DOUBLE))
         for kappa in (0.0, 2.0)
         for level in naive_variance.SHOWN_LEVELS
     }
@@ -335,8 +335,8 @@ def test_the_gap_of_the_naive_model_is_shown_as_it_was_solved_and_sampled(monkey
     for panel, level in zip(densities.panels, (0.8, 0.5), strict=True):
         for kappa, line in zip((0, 2), lines_of(panel).values(), strict=True):
             assert line.label == f"κ = {kappa}"
-            assert line.x == pytest.approx((-2.9, -2.1, -1.3, -0.5, 0.3, 1.1, 1.9, 2.7))
-            assert line.y == pytest.approx([(1 + kappa) * level] * 8)
+            assert line.x == pytest.approx((-2.75, -1.75, -0.75, 0.25, 1.25, 2.25))
+            assert line.y == pytest.approx([(1 + kappa) * level] * 6)
     lines = lines_of(shares.panels[0])
     assert lines["solved density"].x == (0.0, 2.0)
     assert lines["solved density"].y == pytest.approx((0.5, 1.5))  # of width 1 at the last level

@@ -95,7 +95,7 @@ def test_ten_steps_with_three_variances():
 def test_the_weight_of_the_nearer_mode_is_counted_by_the_sign(monkeypatch):
     """Of four samples of each kind two are positive, one is zero: a half."""
     monkeypatch.setattr(dps_is_biased, "SAMPLES", 400)
-    made = iter([row(1, 2, 0, -1), row(1, 2, 3, -1), row(1, 0, 0, -1), row(1, 2, 3, 4)])
+    made = iter([row(1, 2, 0, -1), row(1, 2, 3, -1), row(1, 0, 0, -1), row(0, -2, -3, -4)])
     monkeypatch.setattr(dps_is_biased, "drawn", lambda *_: next(made)[:, None])
     part = Part("dps-is-biased", "two-modes", "s", 1)
     text = dps_is_biased.two_modes(part)
@@ -103,10 +103,10 @@ def test_the_weight_of_the_nearer_mode_is_counted_by_the_sign(monkeypatch):
     error = math.sqrt(wanted * (1 - wanted) / 400)
     exact, dps = part.claims
     assert exact.value == pytest.approx(abs(0.5 - wanted) / error)
-    assert dps.value == pytest.approx(abs(1.0 - wanted) / error)
+    assert dps.value == pytest.approx(wanted / error)
     (bars,) = marks_of(part.charts[0].panels[0], Groups)
-    assert bars.heights[0] == pytest.approx((0.5, 0.75, 0.25, 1.0, wanted))
-    assert "exact posterior 0.500; posterior covariance 0.750; Pi-GDM 0.250; DPS 1.000." in text
+    assert bars.heights[0] == pytest.approx((0.5, 0.75, 0.25, 0.0, wanted))
+    assert "exact posterior 0.500; posterior covariance 0.750; Pi-GDM 0.250; DPS 0.000." in text
 
 
 def test_intervals_cover_where_the_truth_is_within_them(monkeypatch):

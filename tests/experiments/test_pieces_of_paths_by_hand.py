@@ -25,24 +25,27 @@ def row(*values):
 # rates
 
 
-def test_a_ratio_is_twice_the_rate_over_the_eigenvalue_with_its_error_and_its_limit():
-    """An eigenvalue that is off by 1 + 2 D and uncertain by D / 10: a line, whose limit is 1."""
+@pytest.mark.parametrize("bend", [0.0, 1.0, -1.0])
+def test_a_ratio_is_twice_the_rate_over_the_eigenvalue_with_its_error_and_its_limit(bend):
+    """An eigenvalue off by 1 + 2 D + b D^2, uncertain by D / 10. A line through b D^2 begins at -b / 20."""
     rate, noises = Rate(3.0, 0.25), (0.1, 0.2, 0.3, 0.4)
     asked = []
 
     def eigenvalue(noise, shift):
         asked.append(shift)
-        return 6 * math.exp(-0.25 / noise) / (1 + 2 * noise), noise / 10
+        return 6 * math.exp(-0.25 / noise) / (1 + 2 * noise + bend * noise**2), noise / 10
 
     found = rates.ratio(rate, eigenvalue, noises)
     assert asked == pytest.approx([6 * math.exp(-0.25 / noise) for noise in noises])
     assert found.noises == noises
-    assert found.values == pytest.approx([1.2, 1.4, 1.6, 1.8])
-    errors = [0.012, 0.028, 0.048, 0.072]
+    values = [1 + 2 * noise + bend * noise**2 for noise in noises]
+    assert found.values == pytest.approx(values)
+    errors = [value * noise / 10 for value, noise in zip(values, noises, strict=True)]
     assert found.errors == pytest.approx(errors)
     weights = (2.25, 0.75, 1.25, 0.75)  # of a parabola at zero, for four equal steps from the first
     assert found.limit == pytest.approx(1)
-    assert found.limit_error == pytest.approx(sum(w * e for w, e in zip(weights, errors, strict=True)))
+    expected = abs(bend) / 20 + sum(w * e for w, e in zip(weights, errors, strict=True))
+    assert found.limit_error == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -78,6 +81,12 @@ def test_systems_of_the_rates_by_hand():
     assert box.high == pytest.approx((math.sqrt(1 + math.sqrt(3.2)), 1.2))
     plane = rates.swirling(0.02, 10).grid
     assert (plane.low, plane.high, plane.cells) == ((-1.8, -1.0), (1.8, 1.0), (20, 10))
+
+
+def test_the_equation_of_a_particle_with_friction_has_the_spectral_rate():
+    """Extrapolated from coarse grids, and at strong noise: to a few percent."""
+    on_grids = rates.on_grids(rates.kicked, 20)(0.1, 0.05)[0]
+    assert on_grids == pytest.approx(rates.spectral(0.1, 0.05)[0], rel=0.05)
 
 
 RATIO = Ratio((0.025, 0.05), (1.04, 0.9), (0.01, 0.02), 1.003, 0.004)

@@ -111,8 +111,8 @@ def exact_mean(times: Float[ndarray, " times"], first: float = DURATION - WINDOW
     x = -1 + (np.arange(CELLS) + 0.5) * 2 / CELLS
     u, u0, a = np.pi * (x + 1) / 2, np.pi * (START + 1) / 2, np.pi**2 * SIGMA**2 / 8
     nodes, weights = np.polynomial.legendre.leggauss(PASSAGES)
-    h = first + (DURATION - first) * (nodes + 1) / 2 if first < DURATION else np.array([DURATION])
-    weights = (weights if first < DURATION else np.ones(1)) * np.exp(-(DRIFT**2) * h / (2 * SIGMA**2))
+    h = first + (DURATION - first) * (nodes + 1) / 2
+    weights = weights * np.exp(-(DRIFT**2) * h / (2 * SIGMA**2))
     sines = np.sin(np.outer(n, u))
     means = []
     for t in times:
