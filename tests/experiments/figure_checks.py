@@ -2,15 +2,17 @@
 
 import inspect
 import math
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stated_bounds import unstated_in
 
 from diffuscope.experiments import Answer, Experiment
-from diffuscope.findings import Area, Arrows, Chart, HeatMap, Intervals, Line, Panel, Points
+from diffuscope.findings import Area, Arrows, Bars, Chart, HeatMap, Intervals, Line, Panel, Points
 from immutable import compares_other_than_its_fields, dataclasses_in, is_mutable
 
 
@@ -18,7 +20,8 @@ def check_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every answer, as a test asks for it: bands hold their lines, and axes suit them.
 
     Claims have words for names, and bounds that are round or stated. The dataclasses of experiments are frozen, and
-    compare as their fields do.
+    compare as their fields do. Where all claims hold, marks of a panel have names of their own, even steps are round,
+    densities are those of what is drawn beside them, and the answer has numbers where it says so.
     """
     answer = Experiment.answer
 
@@ -26,6 +29,9 @@ def check_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         found = answer(self, name, seed)
         wrong: list[object] = [place for chart in found.charts for place in outside_of_its_band(chart)]
         wrong += [place for chart in found.charts for place in unlike_its_axes(chart)]
+        if all(claim.holds for claim in found.claims):
+            wrong += [place for chart in found.charts for check in OF_SOUND_ANSWERS for place in check(chart)]
+            wrong += re.findall(r"\bnan\b|\binf\b", found.text)
         wrong += [claim.name for claim in found.claims if " " in claim.name or not claim.name.isascii()]
         wrong += [bound for part in self.parts for bound in unstated_in(Path(inspect.getfile(part.answer)))]
         used = [module for name, module in sys.modules.items() if name.startswith("diffuscope.experiments.")]
@@ -61,6 +67,72 @@ def misdrawn(chart: Chart) -> list[str]:
                 if len(x) < 2 or not finite or not (panel.equal_scales or x in (ahead, ahead[::-1])):
                     found.append(f"{chart.title}: {panel.title}: {mark.label}")
     return found
+
+
+def of_one_name(chart: Chart) -> list[str]:
+    """The panels in which two marks have one name."""
+    names = [[mark.label for mark in panel.marks if getattr(mark, "label", "")] for panel in chart.panels]  # type: ignore[union-attr]
+    return [
+        f"{chart.title}: {panel.title}" for panel, of in zip(chart.panels, names, strict=True) if len({*of}) < len(of)
+    ]
+
+
+def of_odd_steps(chart: Chart) -> list[str]:
+    """Even steps that are not round: neither the step, nor how many there are to a decade or in all."""
+    found = []
+    for panel in (panel for panel in chart.panels if panel.x_label):  # not of pictures
+        series = [mark.x for mark in panel.marks if isinstance(mark, Line)]
+        series += [mark.edges for mark in panel.marks if isinstance(mark, Bars)]
+        series += [edges for mark in panel.marks if isinstance(mark, HeatMap) for edges in (mark.x_edges, mark.y_edges)]
+        found += [f"{chart.title}: {panel.title}: {len(x)} steps" for x in series if len(x) > 10 and not _is_round(x)]
+    return found
+
+
+def _is_round(x: tuple[float, ...]) -> bool:
+    """Whether the numbers are not even, or evenly spaced by a round step or in a round number of steps."""
+    if (len(x) - 1) % 5 == 0 or (len(x) + 1) % 5 == 0 or len(x) % 8 == 0 or (len(x) - 1) % 8 == 0:
+        return True
+    steps = [b - a for a, b in pairwise(x)]
+    if max(steps) - min(steps) < 1e-5 * abs(steps[0]):
+        return math.isclose(steps[0], float(f"{steps[0]:.4g}"), rel_tol=1e-6)
+    ratios = [math.log10(b / a) for a, b in pairwise(x)] if min(x) > 0 else [0.0, 1.0]
+    if max(ratios) - min(ratios) < 1e-5 * abs(ratios[0]):
+        return math.isclose(1 / ratios[0], round(1 / ratios[0]), rel_tol=1e-4)
+    return True
+
+
+def unlike_a_density(chart: Chart) -> list[str]:
+    """Densities with more than all of the mass, and histograms that no curve beside them follows."""
+    found = []
+    for panel in chart.panels:
+        lines = [mark for mark in panel.marks if isinstance(mark, Line)]
+        if panel.y_label != "density" or panel.y_log:
+            continue
+        found += [f"{panel.title}: {line.label}" for line in lines if abs(_integral(line)) > 1.02]
+        for bars in (mark for mark in panel.marks if isinstance(mark, Bars)):
+            off = [sum(abs(h - _at(line, (a + b) / 2)) * (b - a) for a, b, h in _cells(bars)) for line in lines]
+            if off and min(off) > 0.25:
+                found.append(f"{chart.title}: {panel.title}: {bars.label}")
+    return found
+
+
+def _integral(line: Line) -> float:
+    return sum((b - a) * (u + v) / 2 for (a, u), (b, v) in pairwise(zip(line.x, line.y, strict=True)))
+
+
+def _cells(bars: Bars) -> list[tuple[float, float, float]]:
+    """Both ends and the height of every bar."""
+    return [(*ends, height) for ends, height in zip(pairwise(bars.edges), bars.heights, strict=True)]
+
+
+def _at(line: Line, x: float) -> float:
+    """The height of the line at x."""
+    return float(
+        np.interp(x, *(np.array(each) for each in zip(*sorted(zip(line.x, line.y, strict=True)), strict=True)))
+    )
+
+
+OF_SOUND_ANSWERS = (of_one_name, of_odd_steps, unlike_a_density)
 
 
 def unlike_its_axes(chart: Chart) -> list[str]:

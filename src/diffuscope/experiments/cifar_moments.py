@@ -131,7 +131,7 @@ def images(part: Part) -> str:
         given = ", ".join(f"{value:.4g} (σ = {sigma:g})" for sigma, value in ours.items())
         title = f"E|{symbol}|² of the Gaussian, {given}: the largest relative difference from the published averages"
         part.at_most(name, title, _apart(ours, published), bound, because)
-    shown = torch.logspace(2, -2, 60, dtype=torch.float64)
+    shown = torch.logspace(2, -2, 61, dtype=torch.float64)
     rule = Rule(float(values[0].sqrt()), "x")
     panels = [
         loglog(

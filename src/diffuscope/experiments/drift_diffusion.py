@@ -82,8 +82,8 @@ def simulate(noise: Float[ndarray, "steps runs"], uniform: Float[ndarray, "steps
     for i, z in enumerate(noise):
         new = x + DRIFT * STEP + SIGMA * math.sqrt(STEP) * z
         below, above = new <= BOUND, new >= -BOUND
-        if uniform is not None:  # both bounds within one step has a probability of e^-80
-            chance = [np.exp(-2 * (1 + s * x) * np.maximum(1 + s * new, 0) / (SIGMA**2 * STEP)) for s in (1, -1)]
+        if uniform is not None:  # both bounds within one step has a probability of e^-80; beyond one it is certain
+            chance = [np.exp(-2 * (1 + s * x) * (1 + s * new) / (SIGMA**2 * STEP)) for s in (1, -1)]
             below, above = uniform[i] < chance[0], uniform[i] > 1 - chance[1]
         alive = ended == 0
         x = np.where(alive, new, x)
@@ -114,8 +114,8 @@ def exact_mean(times: Float[ndarray, " times"], first: float = DURATION - WINDOW
     x = -1 + (np.arange(CELLS) + 0.5) * 2 / CELLS
     u, u0, a = np.pi * (x + 1) / 2, np.pi * (START + 1) / 2, np.pi**2 * SIGMA**2 / 8
     nodes, weights = np.polynomial.legendre.leggauss(PASSAGES)
-    h = first + (DURATION - first) * (nodes + 1) / 2 if first < DURATION else np.array([DURATION])
-    weights = (weights if first < DURATION else np.ones(1)) * np.exp(-(DRIFT**2) * h / (2 * SIGMA**2))
+    h = first + (DURATION - first) * (nodes + 1) / 2
+    weights = weights * np.exp(-(DRIFT**2) * h / (2 * SIGMA**2))
     sines = np.sin(np.outer(n, u))
     means = []
     for t in times:

@@ -106,7 +106,7 @@ def levels_of(
     """Measured and predicted emergence levels on closed-form trajectories."""
     low = max(1e-3, float(schedule.noise_to_signal(schedule.t_min)))
     high = min(100.0, float(schedule.noise_to_signal(schedule.t_max)))
-    ratios = torch.logspace(math.log10(high), math.log10(low), 80, dtype=torch.float64)
+    ratios = torch.logspace(math.log10(high), math.log10(low), 81, dtype=torch.float64)
     times = schedule.time_of_noise_to_signal(ratios)
     drawn = torch.randn(3, data.dimension, dtype=torch.float64, generator=generator)
     run = gaussian_trajectories(data, schedule, float(schedule.sigma(times[0])) * drawn, times)

@@ -120,7 +120,7 @@ def transport_distance(t: float) -> float:
         z = (x - alpha * PAIR.means[:, 0]) / deviations
         below, above = torch.special.ndtr(z) @ PAIR.weights, torch.special.ndtr(-z) @ PAIR.weights
         tail = torch.special.ndtri(torch.minimum(below, above).clamp_min(1e-300))  # accurate at both ends
-        return (x[:, 0] - torch.where(below < above, tail, -tail)) ** 2
+        return (x[:, 0] - tail * (above - below).sign()) ** 2
 
     return math.sqrt(float(expectation(PAIR, alpha, sigma, GRID, square)))
 
@@ -163,7 +163,7 @@ def wrong_score(part: Part) -> str:
     source = "Song et al. 2021, theorem 1 (equality: both distributions solve the forward equation)"
     title = "Relative entropy of the model at t = 0.02"
     part.equals("girsanov", title, cost, paid + rest, 1e-8, because, source=source, unit="nats")
-    t = torch.logspace(math.log10(start), math.log10(end), 60, dtype=torch.float64)
+    t = torch.logspace(math.log10(start), math.log10(end), 61, dtype=torch.float64)
     curve = line(t, [rate(s) * s for s in t.tolist()], "½ g² E|s − s_model|²")
     part.chart(
         "Where a Gaussian model pays",

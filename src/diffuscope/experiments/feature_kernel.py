@@ -208,7 +208,7 @@ EDGES = (SQUARE + SQUARE.roll(-1, 0)) / 2  # the midpoints between neighbors
 CENTER = torch.zeros(1, 2, dtype=torch.float64)
 PLANE_TIMES, SHOWN_TIME = (0.05, 0.1, 0.2, 0.3), 0.1
 PLANE_SAMPLES, PLANE_MODELS = 500, 100
-GRID, PLANE_NODES = 41, 32  # 64 times change the mean variance by 6e-4
+GRID, PLANE_NODES = 45, 32  # 64 times change the mean variance by 6e-4
 FEATURES = {
     "bumps": Products((GaussianBumps(-1.5, 1.5, 10),) * 2, GaussianBumps(*TIMES, 10)),
     "Fourier": Products((Fourier(3),) * 2, Fourier(TIMES[1] - TIMES[0])),

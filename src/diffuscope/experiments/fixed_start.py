@@ -135,7 +135,7 @@ def explicit(part: Part) -> str:
     because = "the integrator's relative tolerance is 1e-12"
     part.at_most("moment-equations", title, largest(errors), 1e-10, because)
 
-    t, times, panels = instant(OU, HORIZON), torch.linspace(HORIZON, END, 200, dtype=torch.float64), []
+    t, times, panels = instant(OU, HORIZON), torch.linspace(HORIZON, END, 201, dtype=torch.float64), []
     for eta in ETAS:
         moments = torch.tensor([transition(t, s, eta) for s in instants(OU, times)], dtype=torch.float64)
         mean, spread = moments[:, 0], 2 * moments[:, 1].clamp(min=0).sqrt()

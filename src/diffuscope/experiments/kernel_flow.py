@@ -57,8 +57,8 @@ EXPERIMENT = Experiment(
 def features(x: Float[Tensor, "n 1"]) -> Float[Tensor, "n terms"]:
     """phi_n(x)."""
     n, z = torch.arange(TERMS, dtype=torch.float64), x / LENGTH
-    size = torch.exp(n * z.abs().clamp(min=1e-300).log() - torch.lgamma(n + 1) / 2 - z**2 / 2)
-    return size * torch.where((z < 0) & (n % 2 == 1), -1.0, 1.0)
+    size = torch.exp(torch.special.xlogy(n, z.abs()) - torch.lgamma(n + 1) / 2 - z**2 / 2)
+    return size * z.sign() ** n
 
 
 def trained(

@@ -26,6 +26,7 @@ from diffuscope.theory.paths import timed as at_times
 from .experiment import Experiment
 from .part import Part, loglog, panel
 from .path_panels import along, box_around, field, plane
+from .rates import swirl
 
 STABLE, SADDLE = torch.tensor([[-1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
 PIECES = 200
@@ -51,12 +52,7 @@ EXPERIMENT = Experiment(
 
 def dynamics(beta: float) -> Dynamics:
     """f and D = 1/2."""
-
-    def drift(z: Tensor) -> Tensor:
-        x, y = z[:, 0], z[:, 1]
-        return torch.stack([x - x**3 - beta * x * y**2, -(1 + x**2) * y], 1)
-
-    return Dynamics(drift, 0.5)
+    return Dynamics(swirl(beta), 0.5)
 
 
 def bent(height: float = 0.3) -> Float[Tensor, "nodes 2"]:

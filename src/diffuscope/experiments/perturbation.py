@@ -88,7 +88,7 @@ def closed_form(part: Part) -> str:
 def when(part: Part) -> str:
     """Monotone in time: up or down by the variance for a fixed size, always up for a share of the noise."""
     schedule, variances = VP(), torch.tensor(VARIANCES, dtype=torch.float64)
-    times = torch.linspace(schedule.t_max, schedule.t_min, 200, dtype=torch.float64)
+    times = torch.linspace(schedule.t_max, schedule.t_min, 201, dtype=torch.float64)
     gains = torch.stack([sample_gain(variances, schedule, t) for t in times])
     published = (variances / (1 + (variances - 1) * schedule.alpha(times)[:, None] ** 2)).sqrt()
     # log gain falls along the trajectory where lambda > 1, and rises where it is below 1

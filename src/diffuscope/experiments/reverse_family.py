@@ -140,7 +140,7 @@ def there_and_back(part: Part) -> str:
 @EXPERIMENT.part("How much of a wrong start does each eta forget?")
 def forgetting(part: Part) -> str:
     """KL to the exact distribution on Gaussian data, in closed form."""
-    t = torch.linspace(HORIZON, 0.02, 75, dtype=torch.float64)
+    t = torch.linspace(HORIZON, 0.02, 76, dtype=torch.float64)
     curves = []
     for eta, (nats, half_digit) in PUBLISHED.items():
         kl = gaussian(eta).relative_entropy
@@ -191,7 +191,7 @@ def same_distribution(part: Part) -> str:
 @EXPERIMENT.part("What does the deterministic flow do with a wrong start?")
 def characteristics(part: Part) -> str:
     """log q/p along trajectories from a wrong start."""
-    x = torch.linspace(-2.2, 1.9, 60, dtype=torch.float64)[:, None]
+    x = torch.linspace(-2.2, 1.9, 83, dtype=torch.float64)[:, None]
     origin = transport(DENOISER, x, CLEAN, HORIZON, divergence=ExactDivergence(), tolerance=1e-11)
     log_q = log_wrong(origin.x_s) + origin.log_det[:, 0]
     at_data, at_start = log_q - log_p(CLEAN, x), log_wrong(origin.x_s) - log_p(HORIZON, origin.x_s)
@@ -263,7 +263,7 @@ def hybrid(part: Part) -> str:
     """eta = 1, then 0, on Gaussian data in closed form."""
     noisy = gaussian(1.0)
     late = GaussianReverse(OU, 1.3, 0.25, SWITCH, *noisy.distribution(SWITCH), 0.0)
-    times = torch.linspace(HORIZON, CLEAN, 80, dtype=torch.float64)
+    times = torch.linspace(HORIZON, CLEAN, 81, dtype=torch.float64)
     both = [(noisy if t > SWITCH else late).relative_entropy(t) for t in times.tolist()]
     curves = [line(HORIZON - times, both, "eta = 1, then 0")]
     for flow in (noisy, gaussian(0.0)):

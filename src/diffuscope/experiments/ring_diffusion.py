@@ -143,7 +143,7 @@ def through(part: Part) -> str:
     part.at_most("descent", title, largest(shares), 0.5, "less than half", source="its figure 2")
     values = [float(p.mean()) for p in momenta.values()]
     angles = list(ANGLES.values())
-    circle = torch.linspace(0, 2 * math.pi, 200, dtype=torch.float64)
+    circle = torch.linspace(0, 2 * math.pi, 201, dtype=torch.float64)
     ring = RING.radius * torch.stack([circle.cos(), circle.sin()], 1)
     paths = {f"θ = {name}": in_plane(path) for name, (path, _) in found.items()}
     box = box_around(ring, *paths.values())

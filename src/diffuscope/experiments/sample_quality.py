@@ -235,7 +235,7 @@ def copies(part: Part) -> str:
     title = f"Share of the trained network's {len(made)} samples that are listed as copies of a training digit"
     because = f"no copies are expected; one in {round(1 / COPIES)} allows for false entries"
     part.at_most("copies", title, of_network.share, COPIES, because, source=ASKED)
-    edges = torch.linspace(0, 1.05 * float(max(of_network.distance.max(), of_network.null_distance.max())), 40)
+    edges = torch.linspace(0, 1.05 * float(max(of_network.distance.max(), of_network.null_distance.max())), 41)
     bars = (
         density_bars(torch.from_numpy(of_network.null_distance), edges, "held-out digits"),
         density_bars(torch.from_numpy(of_network.distance), edges, "samples"),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -98,7 +97,7 @@ def _by_level(
     lines: list[Line] = []
     for name, at in found.items():
         rows = [bootstrapped(row[None], statistic, rng) for row in read(at)]
-        value, low, high = (torch.tensor(column) for column in zip(*rows, strict=True))
+        value, low, high = zip(*rows, strict=True)
         lines.append(line(levels, value, name, low=low, high=high))
     return Panel(title, NOISE, "", tuple(lines), x_log=True, y_log=y_log, y_range=y_range)
 

@@ -78,7 +78,7 @@ def containment(part: Part) -> str:
     """Distance from the circle after the last denoising, and where on the circle."""
     denoiser, begin, end = ExactDenoiser(Ring(), OU), instant(OU, CIRCLE_HORIZON), instant(OU, CIRCLE_END)
     times = log_snr_times(OU, CIRCLE_HORIZON, CIRCLE_END, STEPS)
-    turn = torch.linspace(0, 2 * math.pi, 200, dtype=torch.float64)
+    turn = torch.linspace(0, 2 * math.pi, 201, dtype=torch.float64)
     circle = line(turn.cos(), turn.sin(), "data", style="dotted")
     angles = torch.linspace(-math.pi, math.pi, 73, dtype=torch.float64)
     uniform_density = line([-math.pi, math.pi], [0.5 / math.pi] * 2, "data", style="dotted")
