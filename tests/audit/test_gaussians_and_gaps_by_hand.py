@@ -52,7 +52,6 @@ def test_beyond_a_number_of_dimensions_the_rest_has_one_variance(dimension, exam
     train = torch.randn(examples, dimension, generator=torch.Generator().manual_seed(0))
     gaussian, truncation = fit_gaussian(train, torch.Generator().manual_seed(1))
     assert (truncation is None) == whole
-    assert (gaussian.tail_variance == 0) == whole
     assert gaussian.trace == pytest.approx(float(train.double().var(0, correction=0).sum()), rel=1e-6)
     if truncation is not None:
         kept = float(gaussian.eigenvalues.sum())
@@ -236,10 +235,10 @@ class Map:
 
 
 @pytest.mark.parametrize(
-    ("scale", "levels"), [(1.0, (0.5, 0.2)), (4.0, (0.5, 0.2, 0.1)), (0.4, (0.5,)), (200.0, (0.2, 0.1)), (0.1, ())]
+    ("scale", "levels"), [(1.0, (0.5, 0.2)), (4.0, (0.5, 0.2, 0.1)), (0.4, (0.5,)), (100.0, (0.2, 0.1)), (0.1, ())]
 )
 def test_a_map_is_asked_where_it_is_defined(scale, levels):
-    """Strictly between its lowest and its highest level: 0.1 deviations of data of deviation 1 are its lowest."""
+    """Strictly between 0.1 and 50: the lowest is a tenth of the deviation 1, the highest a half of 100."""
     model = Map(0.0)
     heldout = torch.full((300, 2), 3.0)
     found = measured(made(Subject, sampled=model, heldout=heldout, scale=scale), torch.Generator().manual_seed(0))
