@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffuscope.audit.alignment import CANDIDATES, REFINED, STARTS, Alignment, low_frequencies
+from diffuscope.audit.alignment import Alignment, low_frequencies
 from diffuscope.audit.transformations import Transformation
 
 STEPS, FINE = (0.0, 3.0, -3.0, 6.0, -6.0, 9.0), (0.0, 1.0, -1.0)
@@ -42,17 +42,17 @@ def test_the_aligned_query_is_the_nearest_of_the_best_versions_of_the_best_candi
     images, names, plain = search(queries)
     for x, image, name, distance in zip(queries, images, names, plain, strict=True):
         square = {(s, k): float((x + s * half - y).square().sum()) for s in STEPS for k, y in enumerate(train)}
-        near = sorted(range(n), key=lambda k, square=square: min(square[s, k] for s in STEPS))[:REFINED]
+        near = sorted(range(n), key=lambda k, square=square: min(square[s, k] for s in STEPS))[:4]
         found = []
         for k in near:
-            for s in sorted(STEPS, key=lambda s, k=k, square=square: square[s, k])[:STARTS]:
+            for s in sorted(STEPS, key=lambda s, k=k, square=square: square[s, k])[:4]:
                 moved = ((x + s * half + f * half, s, f) for f in FINE)
                 found += [(float((y - train[k]).square().sum()), s, f, y) for y, s, f in moved]
         _, s, f, best = min(found, key=lambda each: each[0])
         assert torch.allclose(image, best, atol=1e-5)
         assert name == ", ".join(str(step) for step in (s, f) if step)
         assert float(distance) == pytest.approx(min((x - y).norm().item() for y in train), rel=1e-5)
-    assert finer == [6 * min(REFINED, 2 * n) * STARTS]  # every example is a candidate as it is and by its frequencies
+    assert finer == [6 * min(4, 2 * n) * 4]  # every example is a candidate as it is and by its frequencies
 
 
 def test_fewer_versions_than_starts_are_all_refined():
@@ -61,21 +61,21 @@ def test_fewer_versions_than_starts_are_all_refined():
     images, names, _ = search(train[:2] - torch.tensor([4.0, 4.0, 0.0, 0.0]))
     assert torch.allclose(images, train[:2], atol=1e-5)
     assert names == ["5.0, -1.0"] * 2
-    assert finer == [2 * REFINED * 2]
+    assert finer == [2 * 4 * 2]
 
 
 def test_sixteen_candidates_are_nearest_as_they_are_and_as_many_by_the_frequencies_of_every_probe():
     train, queries = pictures(20), pictures(3, 1)
     search, _ = aligned_with(train, probes=(0, 2))
     places, plain = search._candidates(queries)
-    assert places.shape == (3, 3 * CANDIDATES)
+    assert places.shape == (3, 3 * 16)
     half = torch.tensor([1.0, 1.0, 0.0, 0.0])
     of_pixels = torch.cdist(queries.flatten(1), train.flatten(1))
     assert plain.tolist() == pytest.approx(of_pixels.amin(1).tolist(), rel=1e-5)
     probes = [queries, queries - 3 * half]
     distances = [of_pixels] + [torch.cdist(low_frequencies(x), low_frequencies(train)) for x in probes]
-    for part, distance in zip(places.split(CANDIDATES, 1), distances, strict=True):
-        assert torch.equal(part.sort(1).values, distance.argsort(1)[:, :CANDIDATES].sort(1).values)
+    for part, distance in zip(places.split(16, 1), distances, strict=True):
+        assert torch.equal(part.sort(1).values, distance.argsort(1)[:, :16].sort(1).values)
     few, _ = aligned_with(train[:3])
     assert few._candidates(queries)[0].shape == (3, 6)
 

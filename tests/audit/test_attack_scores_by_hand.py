@@ -10,7 +10,6 @@ from test_cards_of_quality import rng
 
 from diffuscope.audit.attack_scores import (
     ATTACKS,
-    FOLDS,
     Attack,
     PairedLosses,
     areas_of,
@@ -76,7 +75,7 @@ def test_all_attacks_are_those_of_the_loops_with_one_p_value_for_the_largest(pai
     model[0] -= 0.4
     found, p_value = attacks(PairedLosses(model, easy), rng(), permutations)
     generator = rng()  # the same folds and exchanges
-    folds = generator.permutation(np.arange(pairs) % FOLDS)
+    folds = generator.permutation(np.arange(pairs) % 5)
     exchanged = generator.random((1 + permutations, pairs)) < 0.5
     exchanged[0] = False
     left = np.empty((2 * pairs, 2))

@@ -11,7 +11,7 @@ from test_cards_of_copies import copies
 from test_classes_by_hand import Constant, equal
 
 from diffuscope.audit.class_audit import _class_data, _few, of_class
-from diffuscope.audit.class_correction import chance_findings, copies_p_value
+from diffuscope.audit.class_correction import chance_findings, copies_p_value, exceedance_p_value
 from diffuscope.audit.class_data import ClassData
 from diffuscope.audit.class_result import CARDS, ClassAuditResult, _listed, _measured
 from diffuscope.audit.question import Answer, Question
@@ -202,3 +202,11 @@ def test_the_part_of_a_class_has_its_examples_groups_and_owners():
     assert part.heldout_groups.tolist() == (groups[::2] + 50).tolist()  # pyright: ignore[reportOptionalMemberAccess]
     assert (part.name, part.data_name, part.sampled, part.train_owners) == ("net, class 1", "rows, label 1", None, None)
     assert part.notes[-1] == "audited as class 1, against the examples with label 1"
+
+
+def test_copies_behind_twelve_heldout_examples_are_too_late():
+    """Of 1,000 held-out examples so many come before all 50 samples."""
+    for behind, found in ((11, True), (12, False)):
+        p = exceedance_p_value(np.full(50, (behind + 1) / 1001), 1000)
+        assert (p < 1e-9) == found
+        assert found or p == 1.0

@@ -10,7 +10,7 @@ from test_cards_of_quality import rng
 from diffuscope.audit.column_distances import UNIT, ColumnDistances, column_distances, taken
 from diffuscope.audit.column_pairs import (
     CONSTANT,
-    MOST_COLUMNS,
+    WORK,
     _Features,
     _features,
     _measure,
@@ -87,6 +87,7 @@ def test_a_variance_of_a_millionth_is_none(times, varies):
         (1.6e9, [("number", 1)] * 10, 1000, 2000),  # 20 features: 1.6e9 / (2 * 1000 * 400)
         (1.6e9, [("categorical", 2)] * 6 + [("date", 1)], 1000, 2000),  # 3 each, and 2
         (2.4e8, [("categorical", 40)] * 2 + [("number", 1)] * 3, 500, 600),  # 7 each, and 2
+        (WORK, [("number", 1)] * 50, 999, 750),  # 1.5e10 / (2 * 999 * 100^2)
         (1e9, [("number", 1)] * 50, 999, 200),
         (1e12, [("number", 1)] * 2, 999, 5000),
     ],
@@ -97,7 +98,7 @@ def test_as_many_rows_are_compared_as_the_permutations_allow(work, kinds, permut
 
 def test_pairs_are_of_the_first_fifty_columns_and_named_by_their_measures():
     n = 8
-    rows = {f"c{k}": np.random.default_rng(k).permutation(n).astype(float) for k in range(MOST_COLUMNS + 2)}
+    rows = {f"c{k}": np.random.default_rng(k).permutation(n).astype(float) for k in range(52)}
     table = fit_table(rows)
     encoded = table.encode(rows)
     found = column_pairs(table, encoded, encoded, 10, rng(), permutations=3)

@@ -12,11 +12,11 @@ from test_cards_of_quality import rng
 from test_denoising_gap import measures_of
 
 from diffuscope.audit import data_gaussian
-from diffuscope.audit.cluster_features import SMOOTHING, fit_cluster_features
+from diffuscope.audit.cluster_features import fit_cluster_features
 from diffuscope.audit.consistency import measured
 from diffuscope.audit.data_gaussian import batches, fit_gaussian, fitted_examples, kept_pairs
 from diffuscope.audit.denoising_gap import denoising_gap, pairs_of_cells
-from diffuscope.audit.difficulty import FITTED, difficulty, fit_difficulty
+from diffuscope.audit.difficulty import difficulty, fit_difficulty
 from diffuscope.audit.level_measures import LevelMeasures
 from diffuscope.audit.subject import Levels, Subject, noised
 from diffuscope.exact import Gaussian
@@ -96,7 +96,7 @@ def test_a_component_needs_fifty_examples_and_one_direction_is_left(n, component
 
 
 def test_the_first_4096_examples_are_the_ones_that_count():
-    x = torch.cat([axes(FITTED, 3.0, 2.0), torch.full((1, 2), 1e6)])
+    x = torch.cat([axes(4096, 3.0, 2.0), torch.full((1, 2), 1e6)])
     assert fit_difficulty(x)[1].eigenvalues.tolist() == pytest.approx([9.0])
 
 
@@ -128,7 +128,7 @@ def test_of_few_examples_each_is_a_cluster_at_its_distance_in_smoothed_component
     """The squared distance of x and y is (x - y)^T (S + e^2 s^2 I)^-1 (x - y)."""
     train = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 1.0, 0.2]) + 5
     gaussian = Gaussian.fit([train.double()])
-    floor = SMOOTHING**2 * gaussian.trace / 3
+    floor = 0.2**2 * gaussian.trace / 3
     inverse = torch.linalg.inv(torch.cov(train.double().mT, correction=0) + floor * torch.eye(3).double())
     x = torch.tensor([[4.0, 5.0, 6.0], [9.0, 9.0, 5.0]])
     difference = (x[:, None] - train).double()
