@@ -48,15 +48,15 @@ def agreement_chart(result: Agreement, rng: np.random.Generator) -> Chart:
 
 def covariance_chart(result: Agreement, rng: np.random.Generator) -> Chart:
     """R at every noise level where it is positive and finite."""
-    marks, least = [], 0.1
+    marks, power = [], -1.0  # the axis begins at a tenth or lower
     for name, curve in result.curves(rng).items():
         kept = np.isfinite(curve.high[:, 0]) & (np.nan_to_num(curve.low[:, 0]) > 0)
         if kept.any():
             known = Curve(*(part[kept] for part in (curve.value, curve.low, curve.high)))
             style = "dashed" if "memorizers" in name else "solid"
             marks += [replace(each, style=style) for each in known.lines(result.ratios[kept], [name])]
-            least = min(least, float(known.low.min()))
-    y_range = 10.0 ** np.floor(np.log10(least)), 100.0
+            power = min(power, float(np.floor(np.log10(known.low.min()))))
+    y_range = 10.0**power, 100.0
     return Chart(
         "Split-to-split covariance of the score over the covariance of its target",
         (

@@ -43,6 +43,7 @@ MOST_ROWS = 5_000  # of each set
 MOST_KINDS = 6  # categories of a column, and one for all others
 MOST_COLUMNS = 50
 WORK = 1.5e10  # multiplications of all permutations together
+CONSTANT = 1e-6  # a feature of a smaller variance, or of fewer rows, goes with no other
 CHUNK = 100  # permutations at once
 SHOWN = 30  # pairs in the table
 SIGNED = "rank correlation"
@@ -93,7 +94,7 @@ class _Features:
         mean = sums / count
         covariance = products / count - mean[:, None] * mean
         square = np.where(self.indicator, mean, np.diagonal(covariance))
-        scale = np.where(square > 1e-6, 1 / np.sqrt(np.maximum(square, 1e-6)), 0.0)
+        scale = np.where(square > CONSTANT, 1 / np.sqrt(np.maximum(square, CONSTANT)), 0.0)
         return covariance * (scale[:, None] * scale)
 
     def norms(self, matrix: Float[ndarray, "p p"]) -> Float[ndarray, "columns columns"]:
@@ -128,9 +129,7 @@ def column_pairs(
     columns = table.columns[:MOST_COLUMNS]
     if len(columns) < 2:
         return None
-    width = sum(2 if column.kind != "categorical" else min(column.width + 1, MOST_KINDS + 1) for column in columns)
-    most = int(np.clip(WORK / (2 * permutations * width**2), 200, MOST_ROWS))
-    samples, heldout, others = drawn_sets(samples, heldout, others, most, rng)
+    samples, heldout, others = drawn_sets(samples, heldout, others, rows_within(WORK, columns, permutations), rng)
     n, m = len(samples), len(heldout)
     values = [np.concatenate([column.values(samples), column.values(heldout)]) for column in columns]
     features = _features(values, columns)
@@ -172,6 +171,12 @@ def column_pairs(
         known=float(known),
         left_out=len(table.columns) - len(columns),
     )
+
+
+def rows_within(work: float, columns: tuple[Column, ...], permutations: int) -> int:
+    """So many rows of each set that all permutations take no more multiplications; at least 200."""
+    features = sum(1 + min(column.width, MOST_KINDS) if column.kind == "categorical" else 2 for column in columns)
+    return int(np.clip(work / (2 * permutations * features**2), 200, MOST_ROWS))
 
 
 def _features(values: list[ndarray], columns: tuple[Column, ...]) -> _Features:

@@ -107,8 +107,7 @@ def column_shares(
     ('city', [0.0, 0.5])
     """
     columns = table.columns
-    most = max(20, min(MOST_ROWS, MOST_VALUES // (2 * len(columns))))
-    samples, heldout, others = drawn_sets(samples, heldout, others, most, rng)
+    samples, heldout, others = drawn_sets(samples, heldout, others, rows_of_columns(len(columns)), rng)
     n, m = len(samples), len(heldout)
     pairs = [(column.values(samples), column.values(heldout)) for column in columns]
     numbers = [column.kind != "categorical" for column in columns]
@@ -116,7 +115,7 @@ def column_shares(
     names = (np.arange(n + m) < n).astype(np.float64)[:, None]
     exact = _distances(of_rows, numbers, names)[0]
     # so many intervals are enough for a test: the maximum over more of them is hardly larger
-    of_rows = [cells * MOST_CELLS // max(MOST_CELLS, int(cells.max()) + 1) for cells in of_rows]
+    of_rows = [_coarse(cells) for cells in of_rows]
     permuted = np.concatenate(
         [
             # rows x arrangements, so that sums over rows are sums of contiguous vectors
@@ -142,9 +141,19 @@ def column_shares(
     )
 
 
+def rows_of_columns(columns: int) -> int:
+    """How many rows of each set of so many columns are compared."""
+    return max(20, min(MOST_ROWS, MOST_VALUES // (2 * columns)))
+
+
 def _cells(values: Shaped[ndarray, " rows"], is_number: bool) -> Int[ndarray, " rows"]:
     """The place of each row's value among the different ones, missing numbers last."""
     return np.unique(np.where(np.isnan(values), np.inf, values) if is_number else values, return_inverse=True)[1]
+
+
+def _coarse(cells: Int[ndarray, " rows"]) -> Int[ndarray, " rows"]:
+    """At most MOST_CELLS intervals of neighboring cells."""
+    return cells * MOST_CELLS // max(MOST_CELLS, int(cells.max()) + 1)
 
 
 def _distances(

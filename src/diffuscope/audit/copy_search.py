@@ -275,7 +275,7 @@ def closeness_of_both(
 def statistics(search: Search, sets: Iterator[Events], radius: float) -> Iterator[Float[ndarray, " n"]]:
     """s of sets of equally many examples, as many in one search as are few enough to be held at once."""
     while held := [search.reduced(x) for x in islice(sets, 1)]:
-        held += [search.reduced(x) for x in islice(sets, max(0, at_once(held[0].numel()) - 1))]
+        held += [search.reduced(x) for x in islice(sets, at_once(held[0].numel()) - 1)]
         yield from search(torch.cat(held)).statistic(radius).reshape(len(held), -1)
 
 

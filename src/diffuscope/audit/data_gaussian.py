@@ -70,7 +70,7 @@ def fit_gaussian(train: Float[Tensor, "n *event"], generator: torch.Generator) -
     count = len(train) if chosen is None else len(chosen)
     pairs = leading_pairs(
         lambda: batches(train, chosen),
-        max(1, min(PAIRS, PAIR_NUMBERS // dimension, count - 1)),
+        kept_pairs(count, dimension),
         generator=generator,
     )
     gaussian = Gaussian.of_leading(pairs)
@@ -83,6 +83,11 @@ def fit_gaussian(train: Float[Tensor, "n *event"], generator: torch.Generator) -
         converged=int((pairs.last_gain < CONVERGED).long().cumprod(0).sum()),
         examples=count,
     )
+
+
+def kept_pairs(n: int, dimension: int) -> int:
+    """How many eigenpairs of n examples are kept."""
+    return max(1, min(PAIRS, PAIR_NUMBERS // dimension, n - 1))
 
 
 def batch_size(dimension: int) -> int:
