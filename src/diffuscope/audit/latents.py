@@ -134,7 +134,7 @@ def _mapped(z: Examples, old: Range, new: Range) -> Examples:
 
 
 def _limits(parts: list[Tensor]) -> tuple[float, float]:
-    return min(float(z.min()) for z in parts) + 0.0, max(float(z.max()) for z in parts)  # no -0
+    return min(float(z.min()) for z in parts) + 0.0, max(float(z.max()) for z in parts) + 0.0  # no -0
 
 
 def _arrays(encoder: Encoder, x: Examples, shape: tuple[int, ...] | None) -> Arrays:
