@@ -69,14 +69,14 @@ def test_near_repeats_are_left_out_until_none_is_below_the_limit():
 
 
 def test_those_at_the_limit_and_exact_repeats_that_stay_are_not_near():
-    values = np.sort(np.random.default_rng(0).random(25)) + 0.5
-    values[:3] = -1.0  # the statistic of exact repeats
+    parts = np.full(3, -1.0), np.linspace(1, 1.001, 4), np.linspace(3, 8, 6), np.linspace(9, 20, 12)
+    values = np.concatenate(parts)  # the first are of exact repeats
     distance = np.where(values < 0, 0.0, 1.0)
     near, _, limit = _near_repeats(Made(values, distance), np.zeros(25, dtype=bool))
     assert not near.any()
     expected = [extrapolated(np.maximum(values, 0), a, 0.5) for a in (0.1, 0.25)]
     assert limit == pytest.approx(max(expected))
-    assert np.quantile(values, 0.1) < 0 < np.quantile(np.maximum(values, 0), 0.1)
+    assert np.quantile(values, 0.1) < 0 < expected[1] < expected[0]
     limit = _least_fresh(np.arange(1.0, 31))
     while True:  # a value that is its own limit
         moved = _least_fresh(np.array([limit, *np.arange(2.0, 31)]))
@@ -145,33 +145,46 @@ def test_parts_are_read_until_one_decides():
     assert stats.hypergeom.sf(8, 50, 15, 20) > 0.05 > stats.hypergeom.sf(8, 50, 10, 20)
     assert _by_chance(again, 1.0, 0.5, 20) == 20
     assert read == [1, 5]
+    # six of 25 equal a known one, so that one of 1 + 19 is marked: P(X >= 1) = 1/20
+    again = among((near_ones(1, 1),), ([HIGH] * 6, [0.0] * 6), (near_ones(0, 19),))
+    assert _by_chance(again, 1.0, 0.5, 1) == 1
 
 
 def test_the_lowest_near_repeats_stay_that_training_examples_explain():
-    """Seven of ten near ones are leaked: of 40 held-out examples, 2 * 40 * 1 / 30 = 2.7 are explained."""
-    values = np.concatenate([np.arange(10, 40) / 40, [5e-9, 3e-9, 1e-9, 2e-9, 4e-9, 6e-9, 7e-9, 8e-9, 9e-9, 1e-8]])
-    fresh, asked = Made(values), []
+    """Eight of ten near ones are leaked: of 40 that equal no training example, 2 * 40 * 1 / 40 = 2 are explained."""
+    values = np.concatenate([np.arange(10, 40) / 40, [5e-9, 3e-9, 1e-9, 2e-9, 4e-9, 6e-9, 7e-9, 8e-9, 9e-9, 1e-8, 0.0]])
+    fresh, asked = Made(values, np.where(values > 0, 1.0, 0.0)), []
 
     def among_half(places):
         asked.append(places.tolist())
-        return among((near_ones(10, 10),), ([LOW] + [HIGH] * 29,))
+        return among((near_ones(10, 10),), ([LOW] + [HIGH] * 39,))
 
     found = repeating(fresh, among_half)
     assert asked == [list(range(30, 40))]
-    assert np.flatnonzero(found.near & ~found.leaked).tolist() == [31, 32, 33]
-    assert (found.natural, found.all_natural) == (3, False)
-    assert found.count_near(Made(values)) == 10
-    assert find_leaked(fresh)[0].sum() == 10
+    assert np.flatnonzero(found.near & ~found.leaked).tolist() == [32, 33]
+    assert (found.natural, found.all_natural) == (2, False)
+    assert np.flatnonzero(found.leaked).tolist() == [30, 31, 34, 35, 36, 37, 38, 39, 40]
+    assert found.count_near(fresh) == 10
+    assert find_leaked(fresh)[0].sum() == 11
 
 
 def most_pairs(pairs):
     return stats.chi2.isf(0.01, 2 * pairs + 2) / 2
 
 
-@pytest.mark.parametrize("pairs", [(40, 3), (3, 40), (1, 1)])
-def test_equal_examples_are_leaked_if_they_are_more_than_coinciding_pairs_bound(pairs):
+@pytest.mark.parametrize(
+    ("n", "total", "pairs"),
+    [
+        (200, 900, (40, 3)),
+        (200, 900, (3, 40)),
+        (200, 900, (0, 400)),
+        (22, 26, (0, 1)),
+        (20, 25, (1, 0)),
+        (99, 99, (1, 1)),
+    ],
+)
+def test_equal_examples_are_leaked_if_they_are_more_than_coinciding_pairs_bound(n, total, pairs):
     """Pairs among n held-out rows, or among the N training ones, of rows that occur at most twice."""
-    n, total = 200, 900
     rows = torch.cat([torch.arange(float(n - pairs[0])), torch.arange(float(pairs[0]))])[:, None]
     times = np.where(np.arange(total - pairs[1]) < pairs[1], 2, 1)
     chance = min(most_pairs(pairs[0]) * 2 * total / (n - 1), most_pairs(pairs[1]) * 2 * n / (total - 1))
