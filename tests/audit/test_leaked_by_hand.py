@@ -119,6 +119,16 @@ def test_near_repeats_up_to_chance_are_all_natural():
     assert _by_chance(among((near_ones(5, 20),), (near_ones(0, 20),)), 1.0, 0.5, 20) == 0  # 2.4%
 
 
+def test_one_of_twenty_six_is_beyond_chance_whichever_set_is_the_larger():
+    assert _by_chance(among((near_ones(1, 1),), (near_ones(0, 25),)), 1.0, 0.5, 1) == 0
+
+
+def test_training_examples_are_not_asked_where_nothing_is_near():
+    asked = []
+    found = repeating(Made(np.linspace(1, 2, 30)), asked.append)
+    assert (found.leaked.any(), asked) == (False, [])
+
+
 def test_near_repeats_of_a_limit_and_equal_ones_do_not_count():
     """Of the held-out examples one is at the limit and one equals a training example: four are left."""
     heldout = ([*near_ones(4, 18), 0.5, LOW], [1.0] * 19 + [0.0])
