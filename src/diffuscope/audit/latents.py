@@ -97,11 +97,11 @@ def encode_data(
     if data.table is not None:
         raise InputError("encode: expected data that are no table, whose columns have distances of their own")
     store, code = Store(out, {"encoder": encoder.code}), encoder.code[:16]
-    count = len(data.train) + len(data.heldout) + (0 if samples is None else len(samples))
+    given = [data.train, data.heldout, *([] if samples is None else [samples])]
     shape: tuple[int, ...] | None = None
     made: list[Tensor] = []
-    with progress_bar(desc="encode", unit="example", total=count, disable=not progress) as bar:
-        for x in (data.train, data.heldout, *([] if samples is None else [samples])):
+    with progress_bar(desc="encode", unit="example", total=sum(map(len, given)), disable=not progress) as bar:
+        for x in given:
             parts = []
             for part in x.split(PART):
                 compute = partial(_arrays, encoder, part, shape)
@@ -134,7 +134,7 @@ def _mapped(z: Examples, old: Range, new: Range) -> Examples:
 
 
 def _limits(parts: list[Tensor]) -> tuple[float, float]:
-    return min(float(z.min()) for z in parts) + 0.0, max(float(z.max()) for z in parts)  # no -0
+    return min(float(z.min()) for z in parts) + 0.0, max(float(z.max()) for z in parts) + 0.0  # no -0
 
 
 def _arrays(encoder: Encoder, x: Examples, shape: tuple[int, ...] | None) -> Arrays:

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy import special
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -113,12 +114,8 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
 
     (accuracy, identified), (of_accuracy, of_identified) = named.permuted(statistic, rng)
     # of the 2 n - 1 other rows n - 1 have the name of a row, n the other; all `size` neighbors must be among these
-    drawn = np.arange(int(size.max()))
-    others = 2 * n - 1 - drawn
-    all_same, all_other = (
-        float(np.concatenate([[1.0], np.cumprod(np.clip((count - drawn) / others, 0, 1))])[size].mean())
-        for count in (n - 1, n)
-    )
+    sets_in_all = special.comb(2 * n - 1, size)
+    all_same, all_other = (float((special.comb(count, size) / sets_in_all).mean()) for count in (n - 1, n))
     return [
         permuted_measure(
             "NNAA",

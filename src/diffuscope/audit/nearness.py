@@ -25,7 +25,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from diffuscope.byte_examples import all_floats, as_floats
-from diffuscope.findings import Finding, binomial_p_value, detectable_shift, label_permutation
+from diffuscope.findings import Finding, binomial_p_value, detectable_shift, label_permutation, percentile_interval
 from diffuscope.findings.numbers import p_relation
 
 from .rows_of import AnyRows, at_once, few_enough, nearest_rows, part_of
@@ -34,7 +34,6 @@ from .wide_rows import Span, are_wide
 CELLS, LEAST_IN_CELL = 20, 25  # clusters, and references of either kind in one on average
 PLANTED = 500  # at most
 Rows = Float[Tensor, "_ features"]
-FITTED = 10_000  # examples that determine the clusters, at most
 Cells = tuple[Int[ndarray, " train"], Int[ndarray, " heldout"]]
 
 
@@ -54,14 +53,14 @@ class Nearness:
     @property
     def share(self) -> float:
         """The share of `nearer` in `decided`; 1/2, as expected by chance, where every sample is tied."""
-        return self.nearer / self.decided if self.decided else 0.5
+        return _share(self.nearer, self.decided)
 
 
 def clusters(train: AnyRows, heldout: AnyRows, seed: int) -> Cells:
     """The k-means cluster of every training and held-out example, of both kinds pooled in equal numbers."""
     size = min(len(train), len(heldout))
     count = max(1, min(CELLS, size // LEAST_IN_CELL))
-    size = min(size, few_enough(max(size, FITTED), 2 * train.shape[1]))
+    size = few_enough(size, 2 * train.shape[1])
     parts = [
         rows[torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))[:size])] for rows in (train, heldout)
     ]
@@ -124,20 +123,24 @@ def nearness(
     kept = np.flatnonzero(hits)
     draws = rng.multinomial(len(kept), np.full(len(kept), 1 / len(kept)), size=1000)
     shares = (draws @ (hits * is_training)[kept]) / (draws @ hits[kept])
+    low, high = percentile_interval(shares)
     of_planted = _hits(planted, *references)
-    attraction = float(of_planted[:size].sum() / max(1, of_planted.sum()))
-    shift = detectable_shift(null_std, significance)
-    detectable = shift / (attraction - 0.5) if attraction > 0.5 else np.inf
+    attraction = _share(int(of_planted[:size].sum()), int(of_planted.sum()))
+    shift, most = detectable_shift(null_std, significance), attraction - 0.5  # most: if all samples are copies
     return Nearness(
         nearer=nearer,
         decided=decided,
         references=size,
-        interval=(float(np.quantile(shares, 0.025)), float(np.quantile(shares, 0.975))),
+        interval=(float(low), float(high)),
         p_value=p_value,
         binomial_p_value=binomial_p_value(nearer, decided),
         planted=attraction,
-        detectable=float(detectable) if detectable <= 1 else float("inf"),
+        detectable=shift / most if shift < most else float("inf"),
     )
+
+
+def _share(nearer: int, decided: int) -> float:
+    return nearer / decided if decided else 0.5
 
 
 def _undecided(size: int) -> Nearness:
