@@ -1,4 +1,4 @@
-"""What questions take from a session: earlier answers, points, labels, groups and canaries, in cases counted by hand."""
+"""What questions take from a session: earlier answers, points, labels, groups and canaries, counted by hand."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -40,9 +40,9 @@ def first(tone, **facts):
 @pytest.mark.parametrize("tone", ["alarm", "attention", "unknown", "good"])
 def test_the_first_finding_on_memorization_says_whether_samples_are_copies(tone):
     session = session_of()
-    assert not (session.copies_training or session.leans_to_training)
+    assert (session.copies_training, session.leans_to_training) == (False, False)
     session.answers["memorized"] = Answer()
-    assert not (session.copies_training or session.leans_to_training)
+    assert (session.copies_training, session.leans_to_training) == (False, False)
     session.answers["memorized"] = first(tone)
     assert session.copies_training == (tone == "alarm")
     assert session.leans_to_training == (tone == "attention")
