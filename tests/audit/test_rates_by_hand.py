@@ -20,7 +20,7 @@ from diffuscope.audit.roc import (
     true_positives,
 )
 from diffuscope.audit.sample_units import units_of_samples, units_table
-from diffuscope.audit.units import sample_units
+from diffuscope.audit.units import sample_units, usual_maps
 from diffuscope.findings import exact_share_interval
 
 
@@ -63,6 +63,19 @@ def test_an_advantage_of_tied_scores_is_none_and_of_others_what_the_threshold_gi
     assert tied.value == 0.0  # all are at the threshold
     ends = [stats.binomtest(k, k).proportion_ci(0.9, "wilson").low for k in (10, 14)]
     assert (tied.low, tied.high) == pytest.approx((-(1 - ends[0]), 1 - ends[1]))
+
+
+def test_the_threshold_of_one_half_is_used_on_the_other():
+    members, others = np.array([4.0, 1.0, 3.0, 8.0, 2.5]), np.array([2.0, 0.0, 3.5, 9.0])
+    same = rng()
+    first, second = (np.array_split(same.permutation(scores), 2) for scores in (members, others))
+    hits = alarms = 0
+    for chosen, used in ((0, 1), (1, 0)):
+        places = np.sort(np.concatenate([first[chosen], second[chosen]]))
+        gained = [(first[chosen] >= t).mean() - (second[chosen] >= t).mean() for t in places]
+        threshold = places[int(np.argmax(gained))]
+        hits, alarms = hits + (first[used] >= threshold).sum(), alarms + (second[used] >= threshold).sum()
+    assert advantage(members, others, rng()).value == pytest.approx(hits / 5 - alarms / 4)
 
 
 # rates
@@ -161,6 +174,21 @@ def test_samples_that_are_heldout_examples_are_counted_up_to_rounding():
 def test_heldout_examples_that_are_training_examples_are_at_the_least_distance():
     found = sample_units(line(offset=0.5), line(), line(), (0.0, 19.0), rng())
     assert found.before == pytest.approx(0.5 / 1e-12)
+
+
+def test_the_usual_ranges_are_those_of_images():
+    names = [f"[{ends}]" for ends in ("0, 1", "-1, 1", "-0.5, 0.5", "0, 255", "0, 16", "0, 65535")]
+    maps = {made.name: made for made in usual_maps((-2.0, 7.0), 1.0, 3.0)}
+    assert list(maps)[:-1:2] == names
+    for name in names:
+        low, high = (float(end) for end in name[1:-1].split(","))
+        assert maps[name].to_data(torch.tensor([low, high])).tolist() == pytest.approx([-2.0, 7.0], abs=1e-5)
+
+
+@pytest.mark.parametrize(("after", "nearer", "fault"), [(7.0, 0.9, False), (6.99, 0.9, True), (6.99, 0.89, False)])
+def test_a_fault_brings_nine_tenths_nearer_than_seven_tenths(after, nearer, fault):
+    assert units_by_hand(name="[0, 1]", nearer=nearer, before=10.0, after=after).fault == fault
+    assert not units_by_hand(name="", nearer=nearer, before=10.0, after=after).fault
 
 
 def test_a_map_after_which_nothing_is_left_is_a_million_times_nearer():

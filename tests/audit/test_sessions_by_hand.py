@@ -1,13 +1,15 @@
 """What questions take from a session: earlier answers, points, labels, groups and canaries, counted by hand."""
 
+import io
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
-from diffuscope.audit import Answer, Session, Settings, Subject
+from diffuscope.audit import QUESTIONS, Answer, SecondModel, Session, Settings, Subject
 from diffuscope.audit.copy_search import COPIED
 from diffuscope.audit.no_model import NoModel
 from diffuscope.audit.questions import membership, memorized, quality, samples
@@ -84,6 +86,21 @@ def test_points_are_as_many_as_the_smaller_set_and_the_settings_allow():
         assert len(set(train.tolist())) == len(set(heldout.tolist())) == count
         assert noise.shape == clean.shape
     assert train.max() > 30  # of all 40
+
+
+def test_the_bar_counts_as_many_stages_as_questions_say():
+    model, bar = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE()), tqdm(file=io.StringIO())
+    few = {"levels": 4, "points": 20, "trajectories": 8, "generated": 20, "components": 1, "step_seeds": 8}
+    settings = Settings(**few, diagnostics=True)
+    session = Session(
+        Subject(model, plane(40), plane(30, 1)), settings, second=SecondModel(model, plane(40, 2)), progress=bar
+    )
+    _ = session.measures
+    assert bar.n == session.shared_stages == 6
+    for question in (each for each in QUESTIONS if each.asked(True)):
+        before = bar.n
+        assert question.ask(session) is not None
+        assert (question.name, bar.n - before) == (question.name, question.stages(session))
 
 
 # what samples alone are
