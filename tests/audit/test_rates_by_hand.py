@@ -165,7 +165,7 @@ def test_samples_that_are_heldout_examples_are_counted_up_to_rounding():
     heldout = torch.cat([line(offset=0.25), line(offset=0.25)[:6]])  # six of them twice: a share of 12 of 26
     samples = line(offset=0.5)
     samples[:4] = heldout[:4] + torch.tensor([[0.0], [4e-5], [-4e-5], [2e-5]])
-    samples[4] = heldout[4] + 6e-5
+    samples[4] = heldout[4] + 4.7e-5
     found = sample_units(samples, line(), heldout, (0.0, 19.0), rng())
     assert found.heldout == (4, 20)
     assert found.chance == pytest.approx(12 / 26)
