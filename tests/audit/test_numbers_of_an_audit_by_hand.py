@@ -10,7 +10,7 @@ from test_reductions_at_their_limits import equation
 from test_sessions_by_hand import plane, session_of
 from test_sizes_of_an_audit import model
 
-from diffuscope.audit import Settings, repeats
+from diffuscope.audit import Settings, Subject, audit_model, repeats
 from diffuscope.audit.questions import order, steps, wiring
 from diffuscope.audit.reading_search import decisive_levels
 from diffuscope.audit.sample_units import heldout_finding
@@ -59,6 +59,21 @@ def test_so_many_examples_are_read_searched_and_compared():
     assert (mean.shape, directions.shape) == ((30,), (30, 12))
     assert (directions.T @ directions).allclose(torch.eye(12).double(), atol=1e-9)
     assert repeats._directions(torch.randn(40, 5, generator=seeded()))[1].shape == (5, 5)
+
+
+def test_memory_is_asked_for_samples_with_their_trajectories(monkeypatch):
+    """Of 30 samples of two numbers at five levels, one more and the end: 4 * 30 * 2 * 7 bytes."""
+    asked = []
+
+    def refused(*given):
+        asked.append(given)
+        raise InputError("generated: expected less")
+
+    monkeypatch.setattr("diffuscope.audit.run.require_memory", refused)
+    subject = Subject(model(0.01, 50.0, 2), plane(20), plane(20, 1))
+    with pytest.raises(InputError, match="generated: expected less"):
+        audit_model(subject, Settings(levels=5, generated=30))
+    assert asked == [(1680.0, "generated", "30 samples with their trajectories")]
 
 
 def test_samples_are_heldout_examples_beyond_a_percent_above_chance():

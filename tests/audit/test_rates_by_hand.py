@@ -148,6 +148,13 @@ def test_samples_between_training_examples_are_as_far_as_counted():
     assert (found.heldout, found.chance) == ((0, 20), 0.0)
 
 
+def test_a_single_sample_has_its_own_units():
+    found = sample_units(line(offset=0.3)[7:8], line(), line(offset=0.25), (0.0, 19.0), rng())
+    assert found.shift == pytest.approx((7.3 - 9) / 4.5)
+    assert found.deviation == pytest.approx(2.2 / 4.5)
+    assert found.heldout == (0, 1)
+
+
 def test_samples_in_other_units_are_as_near_as_their_image():
     """All but the first and the last, which are at 0.04 / 19 from 0 and 1."""
     samples = line(1 / 19, 0.04)

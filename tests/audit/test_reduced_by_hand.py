@@ -254,6 +254,13 @@ def test_rows_are_made_at_once_where_they_fit_or_are_few_numbers(bytes_at_once, 
     assert torch.cat(list(found.split(3))).tolist() == events.repeat(1, 2)[:, :width].tolist()
 
 
+@pytest.mark.parametrize("bytes_at_once", [16, 15])
+def test_rows_of_a_single_event_are_those_of_many(bytes_at_once, monkeypatch):
+    monkeypatch.setattr(rows_of, "AT_ONCE", bytes_at_once)
+    event = torch.arange(4.0)[None]
+    assert rows_of.rows_of(event, lambda x: 3 * x[:, 1:2]).tolist() == [[3.0]]  # pyright: ignore
+
+
 def test_neighbors_are_sought_in_parts_smaller_than_their_number(monkeypatch):
     monkeypatch.setattr(rows_of, "AT_ONCE", 8)  # two rows of one number
     events = torch.tensor([[5.0], [1.0], [7.0], [1.0], [9.0]])
