@@ -8,7 +8,8 @@ from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.exact._digit_products import LARGEST, DigitPass, DigitProducts
-from diffuscope.exact._posterior import Noised, Posterior, posterior, streamed_mean
+from diffuscope.exact._means import streamed_mean
+from diffuscope.exact._posterior import Noised, Posterior, posterior
 from diffuscope.exact._products import byte_products
 from diffuscope.exact._screening import PointTable
 from diffuscope.exact._stream import Sums, streamed, summation_error

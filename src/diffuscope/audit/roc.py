@@ -9,7 +9,8 @@ of non-members below member i, and :math:`W_j`, the share of members above non-m
 
 .. math::  \operatorname{Var}(\hat A) \approx \operatorname{Var}(V)/n + \operatorname{Var}(W)/m .
 
-An area of exactly 0 or 1 has no such variance; its interval is that of min(n, m) disjoint pairs, all on one side.
+An area of exactly 0 or 1, or of scores that are all the same, has no such variance; its interval is that of min(n, m)
+disjoint pairs, all on one side.
 
 *True positives at a false-positive rate a.* The threshold is the k-th largest of the non-members' scores, with
 :math:`k = \lfloor a (m + 1) \rfloor`. Its own false-positive rate is Beta(k, m + 1 - k), whatever the distribution of
@@ -74,9 +75,9 @@ def auc_with_interval(
     above = 1 - (ranks[n:] - stats.rankdata(others)) / n
     area = float(below.mean())
     deviation = widening * math.sqrt(below.var(ddof=1) / n + above.var(ddof=1) / m)
-    if area in (0.0, 1.0) or deviation == 0:
+    if deviation == 0:
         reach = 1 - tail ** (1 / min(n, m))
-        return area, area - reach * (area > 0), area + reach * (area < 1)
+        return area, max(0.0, area - reach), min(1.0, area + reach)
     center, width = math.log(area / (1 - area)), float(stats.norm.isf(tail)) * deviation / (area * (1 - area))
     return area, 1 / (1 + math.exp(width - center)), 1 / (1 + math.exp(-width - center))
 
@@ -114,24 +115,21 @@ def true_positives(
     n, m = len(members), len(others)
     if m < fewest_for(rate):
         return Rate(float("nan"), 0.0, 1.0)
-    descending, ascending = np.sort(others)[::-1], np.sort(members)
+    thresholds, ascending = np.concatenate([[np.inf], np.sort(others)[::-1], [-np.inf]]), np.sort(members)
 
     def above(k: int) -> int:
         """Members above the k-th largest other; above infinity for k = 0, all for k = m + 1."""
-        if not 1 <= k <= m:
-            return 0 if k < 1 else n
-        return n - int(np.searchsorted(ascending, descending[k - 1], side="right"))
+        return n - int(np.searchsorted(ascending, thresholds[k], side="right"))
 
     k = math.floor(rate * (m + 1) + 1e-9)
     # P(Beta(k, m + 1 - k) <= a) = P(Binomial(m, a) >= k)
     tail = (1 - confidence) / 4
     lower, upper = int(stats.binom.ppf(tail, m, rate)), int(stats.binom.isf(tail, m, rate)) + 1
     limits = 1 - 2 * tail  # each limit of a two-sided interval at this level fails with probability `tail`
-    low = exact_share_interval(above(lower), n, limits)[0] if lower else 0.0
+    low = exact_share_interval(above(lower), n, limits)[0]
     high = exact_share_interval(above(upper), n, limits)[1]
     x = above(k)
-    p_value = float(stats.hypergeom.cdf(k - 1, n + m, m, x + k - 1)) if x else 1.0
-    p_value = max(p_value, np.finfo(np.float64).tiny)
+    p_value = max(float(stats.hypergeom.cdf(k - 1, n + m, m, x + k - 1)), np.finfo(np.float64).tiny)
     return Rate(x / n, low, high, p_value)
 
 

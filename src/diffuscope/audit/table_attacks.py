@@ -20,7 +20,8 @@ largest of all (Westfall & Young 1993). Intervals propagate Wilson's errors, and
 under permutations.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -84,19 +85,18 @@ class _Predicates:
         self.columns = np.zeros((len(self.row), len(samples)), dtype=bool)
         np.put_along_axis(self.columns, order, True, axis=1)
         self.median = [np.nan if of else _median(column) for column, of in zip(samples, categorical, strict=True)]
-        kept: list[int] = []
+        self.singling = np.fromiter(islice(self._singling_out(), QUERIES), dtype=np.int64)
+
+    def _singling_out(self) -> Iterator[int]:
+        """The different predicates that match one sample alone, however often that occurs."""
         seen: set[bytes] = set()
-        distinct = taken(samples, _distinct(samples))
-        for start in range(0, len(self.row), QUERIES):
-            tried = np.arange(start, start + QUERIES)
+        distinct = taken(self.samples, _distinct(self.samples))
+        for tried in np.split(np.arange(len(self.row)), ATTEMPTS):
             for query in tried[self.matching(distinct, tried).sum(1) == 1].tolist():
                 key = self._key(query)
                 if key not in seen:
                     seen.add(key)
-                    kept.append(query)
-            if len(kept) >= QUERIES:
-                break
-        self.singling = np.array(kept[:QUERIES], dtype=np.int64)
+                    yield query
 
     def matching(self, rows: Columns, queries: Int[ndarray, " q"]) -> Float[ndarray, "q rows"]:
         """1 where a row satisfies all conditions of a predicate."""

@@ -41,11 +41,12 @@ def _verdict(result: Compared, *, copying: bool, leaning: bool) -> Finding:
         f"the first one's samples are at {b:.2f} to their nearest training examples, and held-out examples at {h:.2f}"
     )
     tone: Tone = "unknown"
+    alike, unlike, near, away = w_low > HALF, w_high < HALF, u_low > HALF, u_high < HALF
     if result.doubt:
         text = f"Cannot tell: {result.doubt}."
-    elif w_low > HALF and u_high < HALF and (reason := undeserved(result)):
+    elif alike and away and (reason := undeserved(result)):
         text = f"Cannot tell: they agree, but {reason}: {numbers}."
-    elif w_low > HALF and u_high < HALF:
+    elif alike and away:
         tone, text = "neutral", f"They agree, and not by copying: {numbers}."
         if copying:
             tone, text = "attention", f"They agree, but samples of the first model are copies: {numbers}."
@@ -58,11 +59,11 @@ def _verdict(result: Compared, *, copying: bool, leaning: bool) -> Finding:
         else:
             but = f" but for {result.repeated}" if result.repeated else ""
             tone, text = "good", f"Both generalize, trained on disjoint examples{but}: {numbers}."
-    elif w_high < HALF and u_low > HALF:
+    elif unlike and near:
         tone, text = "attention", f"The first model memorizes: {numbers}."
-    elif w_low > HALF and u_low > HALF:
+    elif alike and near:
         text = f"Cannot tell: they agree, and near training examples of the first, as if both knew these: {numbers}."
-    elif w_high < HALF and u_high < HALF:
+    elif unlike and away:
         tone = "neutral"
         text = f"They disagree without copying; each depends on its own examples, or these differ in kind: {numbers}."
     else:

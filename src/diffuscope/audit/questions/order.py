@@ -135,7 +135,7 @@ def _order(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding
 def _late(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding:
     known = result.known
     own = result.levels / result.bound
-    confidence = 1 - (1 - CONFIDENCE) / max(1, int(known.sum()))
+    confidence = 1 - (1 - CONFIDENCE) / int(known.sum())
     upper = np.nanquantile(drawn[:, known], 1 - (1 - confidence) / 2, axis=0)
     late = np.flatnonzero(known)[upper < LATE]
     reach = float(np.median(upper - own[known]))

@@ -1,0 +1,94 @@
+"""In which units and by which reading two-point models denoise, and other limits that are met exactly."""
+
+import inspect
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from diffuscope.audit.questions import agreement
+from diffuscope.audit.reading_search import decisive_levels, larger_p_value
+from diffuscope.audit.sample_units import _numbers
+from diffuscope.audit.subject import levels_within
+from diffuscope.audit.units import best_units, rearrangements
+from diffuscope.denoisers import ExactDenoiser
+from diffuscope.exact import Empirical
+from diffuscope.schedules import VE
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def two_points(values, shares=(1, 3)):
+    """A quarter of the examples are the first value, the others the second."""
+    return torch.tensor([[values[0]]] * shares[0] + [[values[1]]] * shares[1]).repeat(20, 1)
+
+
+def asked(model, data):
+    """A model and examples in random order with noise, at the levels of their deviation."""
+    generator = torch.Generator().manual_seed(0)
+    denoiser = ExactDenoiser(Empirical(two_points(model)), VE(1e-4, 1e6))
+    train = two_points(data)
+    clean = train[torch.randperm(80, generator=generator)]
+    variances = train.double().var(0, correction=0)
+    return (
+        denoiser, variances, decisive_levels(denoiser, float(variances.sqrt())), clean,
+        torch.randn(80, 1, generator=generator),
+    ), train  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "written", "own"),
+    [
+        ((-1.0, 1.0), "[-1, 1]", "data = 0.5 × value + 0.5", None),
+        ((1.0, -1.0), "[-1, 1], light and dark exchanged", "data = -0.5 × value + 0.5", torch.zeros(9, 1)),
+    ],
+)
+def test_the_units_of_a_model_are_those_in_which_its_points_are_the_datas(model, name, written, own):
+    """All usual maps are tried but that of the data's own range; samples of no deviation are no further one."""
+    given, train = asked(model, (0.0, 1.0))
+    found = best_units(*given, train, own, rng())
+    assert (found.name, found.written, found.tried) == (name, written, 1 + 12)
+    assert (found.cost > 1.25, found.p_value < 0.01, found.denoises) == (True, True, True)
+
+
+def test_a_model_of_unusual_units_is_known_by_the_range_of_its_samples():
+    given, train = asked((40.0, 47.0), (0.0, 1.0))
+    found = best_units(*given, train, two_points((40.0, 47.0)), rng())
+    assert (found.name, found.written) == ("the range of its samples", "data = 0.1429 × value − 5.714")
+    assert (found.tried, found.denoises) == (14, True)
+
+
+def test_errors_that_are_larger_are_told_from_errors_that_are_not():
+    small = np.random.default_rng(1).uniform(1, 2, (3, 40))
+    assert larger_p_value(small + 0.5, small, rng()) < 0.01
+    assert larger_p_value(small, small + 0.5, rng()) == 1.0
+    assert larger_p_value(small, small, rng()) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("span", "ends"),
+    [((1.0, 4.0), (1.0, 4.0)), ((0.1, 4.0), (0.5, 4.0)), ((1.0, 40.0), (1.0, 8.0)), ((0.1, 0.5), (0.5, 8.0))],
+)
+def test_levels_are_within_the_span_and_the_schedule_or_in_all_of_it(span, ends):
+    found = levels_within(VE(0.5, 8.0), span, 3)
+    assert found == pytest.approx(np.geomspace(*ends, 3))
+    endless = levels_within(VE(0.5, 1e9), (0.1, 0.5), 2)
+    assert endless == pytest.approx([0.5, 1e6])
+
+
+@pytest.mark.parametrize(
+    ("mismatch", "said"), [(1.05, ""), (1.06, "noise levels of the two models differ by up to 6%")]
+)
+def test_two_models_may_be_a_twentieth_of_a_level_apart(mismatch, said):
+    session = SimpleNamespace(measures=SimpleNamespace(matter=np.array([True, False])))
+    pair = SimpleNamespace(kept=np.array([True, False]), mismatch=mismatch)
+    assert inspect.unwrap(agreement._not_shared)(session, pair) == said  # pyright: ignore[reportArgumentType]
+
+
+def test_two_values_have_the_deviation_of_one_degree_of_freedom():
+    assert _numbers(torch.tensor([[1.0], [3.0]])) == [[2.0, pytest.approx(2**0.5), 1.0, 3.0]]
+    assert rearrangements((2, 4, 4)) == {}
+    assert set(rearrangements((1, 4, 4))) == {"exchanged height and width", "turned upside down"}
