@@ -12,7 +12,8 @@ from diffuscope.exact._means import streamed_mean
 from diffuscope.exact._posterior import Noised, Posterior, posterior
 from diffuscope.exact._products import byte_products
 from diffuscope.exact._screening import PointTable
-from diffuscope.exact._stream import Sums, streamed, summation_error
+from diffuscope.exact._stream import Sums, streamed
+from diffuscope.exact._weighted_sums import summation_error
 
 U = 2.0**-53
 
@@ -27,11 +28,6 @@ def table_of(points: list[list[float]], log_weights: list[float]) -> PointTable:
 
 def at(table: PointTable, x: list[float], alpha: float = 1.0, sigma: float = 1.0) -> Noised:
     return Noised.at(float64([x]), float64([alpha]), float64([sigma]), table.center, torch.float64)
-
-
-def test_sums_of_weighted_points_are_wrong_by_32_units_and_a_quarter_of_the_root_of_their_number():
-    assert summation_error(3.0, torch.float32, 64) == (32 + 2) * 2.0**-24 * 3
-    assert summation_error(1.0, torch.float64, 10_000) == (32 + 25) * U
 
 
 def of_two(shares: list[float], far: float, accepted: float) -> Posterior:
@@ -110,14 +106,14 @@ def test_dropped_and_rounded_weights_are_shares_of_the_sum(monkeypatch: pytest.M
     noised = at(table, [0.0], alpha=0.5, sigma=0.25)
     one = torch.ones(1, dtype=torch.float64)
     sums = Sums(0 * one, 4 * one, 4 * one[:, None], 4 * one, 0.02 * one, 0.5 * one, one[:, None], one[:, None].long())
-    monkeypatch.setattr("diffuscope.exact._posterior.streamed", lambda *_: sums)
+    monkeypatch.setattr("diffuscope.exact._means.streamed", lambda *_: sums)
     found = streamed_mean(table, table.products(torch.float64), noised)
     # the radius is 1, and four standard deviations count
     assert float(found.error) == pytest.approx(2 * 0.02 / 4 + 4 * 0.5 / 4, rel=1e-9, abs=0)
     assert float(found.mean) == 1.0
     # a variance is at least a rounding of the squared radius: here that of the sums is 4 / 4 - 1^2 = 0
     exact = Sums(0 * one, 4 * one, 4 * one[:, None], 4 * one, 0 * one, 0 * one, one[:, None], one[:, None].long())
-    monkeypatch.setattr("diffuscope.exact._posterior.streamed", lambda *_: exact)
+    monkeypatch.setattr("diffuscope.exact._means.streamed", lambda *_: exact)
     monkeypatch.setattr(PointTable, "score_error", lambda *_: one)
     least = streamed_mean(table, table.products(torch.float64), noised)
     assert float(least.error) == pytest.approx(2 * math.sqrt(2 * U), rel=1e-6, abs=0)

@@ -59,7 +59,8 @@ EXPERIMENT = Experiment(
         "digits": f"{NETWORK}; DDIM, 30 steps; pushes of 1, an eighth of the length of noise, 48 trajectories",
         "MNIST": f"a published network, brought by {NETWORKS}; pushes of 5, 5 trajectories from σ = 40 at most; "
         "Gaussian of 10,000 images",
-        "pushes": "after 0, 8, 14, 19 and 24 steps, along 4 directions; pictures of −4, −2, −1, 0, 1, 2, 4 times their size",
+        "pushes": "after 0, 8, 14, 19 and 24 steps, along 4 directions; pictures of −4, −2, −1, 0, 1, 2, 4 times their "
+        "size",
     },
     notes=(
         f"The part on MNIST needs the data set and a network trained on it, the first that {NETWORKS} names as "
