@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers_in_small import Config
 
+from diffuscope.adapters.diffusers import _laid_out, _Table
 from diffuscope.adapters.diffusers_as_shipped import _Walk
 from diffuscope.adapters.diffusers_network import POINT, TrainedNetwork
 from diffuscope.adapters.diffusers_schedulers import SCHEDULERS, WITH_OWN_LEVELS
@@ -15,6 +16,7 @@ from diffuscope.adapters.libraries import BrownianNoise
 from diffuscope.adapters.teleport_grid import TeleportGrid, require_within
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
+from diffuscope.schedules import VE
 
 # sigma/alpha = 1/10, 1 and 10; and infinity behind them
 TABLE = 1 / (1 + torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64) ** 2)
@@ -319,6 +321,27 @@ def test_a_longer_grid_of_ddim_has_the_stride_of_its_number_of_steps():
     assert made._lay_out(4, 3, {})
     assert made.scheduler.timesteps.tolist() == [9, 5, 3, 1]
     assert not made._lay_out(5, 3, {})
+
+
+class SASolverScheduler:
+    """It keeps what it is made with."""
+
+    def __init__(self, num_train_timesteps=1, trained_betas=None, tau_func=None, final_sigmas_type=None):
+        self.given = num_train_timesteps, trained_betas, final_sigmas_type
+        self.tau_func = tau_func
+
+    def set_timesteps(self, num_inference_steps):
+        self.steps = num_inference_steps
+
+
+def test_a_table_of_ten_levels_is_laid_out_with_its_window_of_noise_from_the_second_to_the_eighth():
+    """alpha^2 = 1/(1 + r^2) is the product of 1 - beta; the solver ends at the lowest level, after nine steps."""
+    levels = torch.arange(10, 0, -1).double()
+    made = _laid_out(SASolverScheduler, {}, _Table.of(VE(), levels))
+    count, betas, last = made.given
+    assert (count, last, made.steps) == (10, "sigma_min", 9)
+    assert (1 - numbers(*betas)).cumprod(0).tolist() == pytest.approx((1 / (1 + levels.flip(0) ** 2)).tolist())
+    assert [made.tau_func(step) for step in (1, 2, 8, 9)] == [0, 1, 1, 0]
 
 
 # noise

@@ -9,8 +9,10 @@ import zipfile
 import h5py
 import nibabel
 import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 from test_medical_folders import scans
 
 from diffuscope import memory
@@ -117,7 +119,29 @@ def doubles(folder):
     return folder / "rows.npy", 20 * 3 * 4  # mapped as they are, and in float32
 
 
-@pytest.mark.parametrize("made", [nifti, dicom, deep_pictures, csv, packed_csv, doubles])
+def parquet_of_many_values(folder):
+    """Twice what is stored of numbers that all differ."""
+    path = written(folder, np.random.default_rng(0).random((2000, 2)))
+    groups = parquet.ParquetFile(path).metadata
+    return path, 2 * sum(groups.row_group(i).total_byte_size for i in range(groups.num_row_groups))
+
+
+def parquet_of_few_values(folder):
+    """Eight bytes for every row of numbers that are stored as places in a list."""
+    values = np.r_[np.arange(100.0) + 0.5, np.arange(99_900.0) % 7]
+    return written(folder, values[:, None]), 8 * 100_000
+
+
+def written(folder, columns):
+    table = pyarrow.table({f"c{k}": column for k, column in enumerate(columns.T)})
+    parquet.write_table(table, folder / "rows.parquet")
+    return folder / "rows.parquet"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [nifti, dicom, deep_pictures, csv, packed_csv, doubles, parquet_of_many_values, parquet_of_few_values],
+)
 def test_data_are_read_where_their_memory_is_free_and_refused_where_a_byte_is_missing(tmp_path, monkeypatch, made):
     path, needed = made(tmp_path)
     monkeypatch.setattr("diffuscope.memory.available_memory", lambda: float(needed))

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
+from diffuscope.errors import InputError
 from diffuscope.findings import (
     Area,
     Bars,
@@ -300,8 +302,29 @@ def decoded(image, **options):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(image_png(image, 0, 1, **options).split(",")[1]))))
 
 
-def test_two_and_four_rows_of_colors_are_pictures_and_three_are_channels():
-    for rows, shape in ((2, (2, 5, 3)), (4, (4, 5, 3)), (3, (5, 3, 3))):
-        assert decoded(np.zeros((rows, 5, 3)), scale=1).shape == shape
-    assert decoded(np.zeros((50, 7))).shape == (50, 7)  # 96 // 50
-    assert decoded(np.zeros((7, 32))).shape == (21, 96)
+@pytest.mark.parametrize(
+    ("shape", "pixels"),
+    [
+        ((2, 5, 3), (2, 5, 3)),  # two and four rows are no channels, three are
+        ((4, 5, 3), (4, 5, 3)),
+        ((3, 5, 3), (5, 3, 3)),
+        ((5, 3, 3), (5, 3, 3)),
+        ((5, 1, 3), (5, 1, 3)),
+        ((3, 4), (3, 4)),
+        ((4, 1), (4, 1)),
+        ((1, 4, 6), (4, 6)),
+        ((1, 1), (1, 1)),
+    ],
+)
+def test_the_channels_of_a_picture_are_one_or_three_at_either_end(shape, pixels):
+    values = np.linspace(0, 1, math.prod(shape)).reshape(shape)
+    shown = np.moveaxis(values, 0, -1).reshape(pixels) if shape[0] in (1, 3) and len(shape) == 3 else values
+    assert decoded(values, scale=1).tolist() == np.rint(255 * shown).tolist()
+
+
+def test_a_picture_is_enlarged_by_its_longer_side():
+    for shape, size in (((50, 7), (50, 7)), ((7, 32), (21, 96)), ((1, 1), (96, 96)), ((2, 2, 3), (96, 96, 3))):
+        assert decoded(np.zeros(shape)).shape == size
+    for shape in ((3,), (2, 2, 2, 3), (2, 2, 2), (2, 3, 2, 1)):
+        with pytest.raises(InputError, match="image: expected"):
+            decoded(np.zeros(shape))

@@ -86,7 +86,7 @@ def read_shape(value: Option) -> Shape:
     """
     with suppress(ValueError):
         shape = tuple(int(part) for part in str(value).split(","))
-        if not isinstance(value, bool) and all(n > 0 for n in shape):
+        if all(n > 0 for n in shape):
             return shape
     raise InputError(f"model: expected event_shape=3,32,32, the shape of one example, got event_shape={value}")
 
