@@ -187,7 +187,7 @@ def _leaving(guess: Guess, stable: FixedPoint, length: float, D: np.ndarray) -> 
     """The path with a start as near to the stable point as wanted, by the linear flow there."""
     times, states, momenta = guess
     offset = states[0] - stable.state.numpy()
-    distance, slowest = np.linalg.norm(offset) / length, float(stable.eigenvalues.real.abs().min())
+    distance, slowest = np.linalg.norm(offset) / length, -float(stable.eigenvalues.real.max())
     if distance <= LEAVING:
         return guess
     J = stable.jacobian.numpy()

@@ -184,7 +184,7 @@ class KernelFlow:
         d, (start, end) = self.population.dimension, self.population.times
         if x.shape[1] != d or not bool(x.isfinite().all()):
             raise InputError(f"x: expected finite points in dimension {d}, got shape {tuple(x.shape)} or NaN")
-        at, slack = torch.as_tensor(t, dtype=torch.float64), 1e-9 * max(abs(start), abs(end))
+        at, slack = torch.as_tensor(t, dtype=torch.float64), 1e-9 * end
         if not start - slack <= float(at) <= end + slack:
             raise InputError(f"t: expected a time of the training, {start:g} .. {end:g}, got {float(at):g}")
         return at
