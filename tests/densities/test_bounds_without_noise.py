@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser, StepIndex
 from diffuscope.densities import BetweenSteps, Density, Grid, unresolved
+from diffuscope.densities.denoiser_derivatives import _by_rows
 from diffuscope.densities.evidence_bound import _diffusion_part, _prior_part, _reconstruction_part
 from diffuscope.densities.flow_map import _size
 from diffuscope.densities.level_derivative import _nodes
@@ -140,3 +141,10 @@ def test_between_steps_there_are_two():
     with pytest.raises(InputError, match="expected a DiscreteVP schedule of 2 or more steps, got VE"):
         BetweenSteps(ExactDenoiser(UNIT, VE()))
     assert BetweenSteps(ExactDenoiser(UNIT, DiscreteVP((0.5, 0.5)))).schedule.t_max == 2
+
+
+def test_derivatives_are_taken_of_256_points_or_of_a_million_numbers_at_once():
+    for shape, pieces in (((300, 2), [256, 44]), ((3, 2**19), [2, 1]), ((2, 2**20 + 1), [1, 1])):
+        found: list[int] = []
+        result = _by_rows(lambda x, v, found=found: found.append(len(x)) or x + v, torch.ones(shape), torch.ones(shape))
+        assert (found, result.shape, float(result.max())) == (pieces, shape, 2.0)
