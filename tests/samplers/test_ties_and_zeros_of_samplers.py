@@ -23,6 +23,7 @@ from diffuscope.samplers import (
     State,
     StochasticDDIM,
     UniPC,
+    calibration,
     instant,
     integrate,
     model_times,
@@ -32,6 +33,7 @@ from diffuscope.samplers.calibrated import _same
 from diffuscope.samplers.calibration.fitting import mean_departure, robust_least_squares
 from diffuscope.samplers.calibration.gauss_newton import REACH, held_back
 from diffuscope.samplers.calibration.plan import Plan, plain_weights
+from diffuscope.samplers.calibration.search import JudgedSolver
 from diffuscope.samplers.calibration.whitened_model import WhitenedModel
 from diffuscope.samplers.eigenbasis import Eigenbasis
 from diffuscope.samplers.error_control import EvaluationsSpentError
@@ -248,3 +250,16 @@ def test_a_restart_takes_steps_no_longer_than_the_one_that_crosses_its_lower_lev
     restart = Restart(sampler, low=1.0, high=math.exp(2), repeats=2, steps=steps)
     restart.step(ExactDenoiser(ONE, schedule), State(at, double(0.0)[None]), to, Noise(torch.Generator()))
     assert sampler.steps == walked
+
+
+def test_where_a_plain_solver_wins_nothing_of_the_fit_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = 80 * torch.randn(8, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    denoiser, levels = ExactDenoiser(ONE, VE()), instants(VE(), double(80.0, 2.0))
+    for error, plain in ((-1.0, "DDIM"), (math.inf, None)):
+        judged = {"DDIM": JudgedSolver(error, levels)}
+        monkeypatch.setattr(calibration, "judged_solvers", lambda *_, judged=judged: judged)
+        found = calibration.calibrate(denoiser, ONE, 2, starts=starts, reference_steps=4, rounds=0)
+        assert (found.plain, found.plain_errors) == (plain, {"DDIM": error})
+        if plain:
+            assert (found.error, found.jumps, found.levels) == (-1.0, False, tuple(at.lam for at in levels))
+            assert (found.carry, found.weights.tolist(), found.shift.tolist()) == (0.0, 2 * [[0.0] * 4], [0.0])
