@@ -7,12 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffuscope.denoisers import ExactDenoiser
-from diffuscope.densities import Density, Grid, unresolved
+from diffuscope.denoisers import ExactDenoiser, StepIndex
+from diffuscope.densities import BetweenSteps, Density, Grid, unresolved
+from diffuscope.densities.denoiser_derivatives import _by_rows
 from diffuscope.densities.evidence_bound import _diffusion_part, _prior_part, _reconstruction_part
+from diffuscope.densities.flow_map import _size
+from diffuscope.densities.level_derivative import _nodes
 from diffuscope.densities.score_information import fisher_information, integrated, relative_fisher
+from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.schedules import VE, RectifiedFlow, Schedule
+from diffuscope.schedules import VE, DiscreteVP, RectifiedFlow, Schedule
 
 D = 3
 ZERO = torch.zeros(2, D, dtype=torch.float64)
@@ -104,3 +108,43 @@ def test_the_highest_eighth_of_frequencies_counts_both_signs_and_nyquists_once(c
     assert unresolved(Density(Grid.line(0, 1, cells), wave)) == pytest.approx(share, abs=1e-12)
     square = Grid((0.0, 0.0), (1.0, 1.0), (4, cells))
     assert unresolved(Density(square, wave.expand(4, cells).clone())) == pytest.approx(share, abs=1e-12)
+
+
+def test_a_step_of_a_map_is_measured_by_its_points_and_by_its_determinants():
+    """Two coordinates, allowed 0.1 (1 + 4) and 0.1 (1 + 9), and two determinants, allowed 0.1 for each of both."""
+    y = torch.tensor([[4.0, -3.0, 70.0, 0.0]], dtype=torch.float64)
+    y_s = torch.tensor([[-2.0, -9.0, 0.0, 80.0]], dtype=torch.float64)
+    for change, size in (
+        ([1.5, -4.0, 0.0, 0.0], math.sqrt((3**2 + 4**2) / 2)),
+        ([1.5, -4.0, 0.6, -0.8], math.sqrt((3**2 + 4**2) / 2)),
+        ([0.0, 0.0, 0.6, -0.8], math.sqrt((3**2 + 4**2) / 2)),
+        ([0.5, 1.0, 1.0, -7.0], 25.0),
+    ):
+        found = _size(torch.tensor([change], dtype=torch.float64), y, y_s, d=2, tolerance=0.1)
+        assert float(found) == pytest.approx(size, rel=1e-12, abs=0)
+
+
+def test_four_neighbors_of_a_level_are_enough():
+    """Of five steps the third has two on either side, three tenths apart in log(alpha^2)."""
+    schedule = DiscreteVP((0.3, 0.3, 0.3, 0.3, 0.3))
+    of_five = type("OfFive", (ExactDenoiser,), {"clock": StepIndex(5)})(UNIT, schedule)
+    nodes = _nodes(of_five, 3.0)
+    assert sorted(float(time) for _, time in nodes) == [1.0, 2.0, 4.0, 5.0]
+    lams = [float(schedule.lam(float(step)) - schedule.lam(3.0)) for step in (1, 2, 4, 5)]
+    assert sorted(offset for offset, _ in nodes) == pytest.approx(sorted(lams), rel=1e-9)
+
+
+def test_between_steps_there_are_two():
+    denoiser = ExactDenoiser(UNIT, DiscreteVP((0.5,)))
+    with pytest.raises(InputError, match="expected a DiscreteVP schedule of 2 or more steps, got DiscreteVP"):
+        BetweenSteps(denoiser)
+    with pytest.raises(InputError, match="expected a DiscreteVP schedule of 2 or more steps, got VE"):
+        BetweenSteps(ExactDenoiser(UNIT, VE()))
+    assert BetweenSteps(ExactDenoiser(UNIT, DiscreteVP((0.5, 0.5)))).schedule.t_max == 2
+
+
+def test_derivatives_are_taken_of_256_points_or_of_a_million_numbers_at_once():
+    for shape, pieces in (((300, 2), [256, 44]), ((3, 2**19), [2, 1]), ((2, 2**20 + 1), [1, 1])):
+        found: list[int] = []
+        result = _by_rows(lambda x, v, found=found: found.append(len(x)) or x + v, torch.ones(shape), torch.ones(shape))
+        assert (found, result.shape, float(result.max())) == (pieces, shape, 2.0)

@@ -3,6 +3,7 @@
 Here the processes are threads, of any number, whose shards may be of one point or empty.
 """
 
+import math
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from diffuscope.exact import (
     sharded_neighbors,
     sharded_other_neighbors,
 )
+from diffuscope.exact.empirical import Part
+from diffuscope.exact.sharded import Union
 from diffuscope.exact.streaming import streamed_moments
 from threads_as_processes import in_processes
 
@@ -129,3 +132,23 @@ def test_the_posterior_of_shards_is_that_of_the_whole(monkeypatch, count, weight
         for r, found in in_processes(monkeypatch, count, work):
             assert 0 <= r < count
             close(found, expected)
+
+
+def test_the_union_of_parts_adds_their_errors_and_what_their_masses_move_the_mean(monkeypatch):
+    """Masses 3 and 1 about 0 and 4, which explain x = 2 alike; a third part weighs nothing, and a fourth is empty.
+
+    D = 3/4 1 + 1/4 5 = 2, and the means 1 and 5 have the variance 3/4 1^2 + 1/4 3^2 = 3 about it.
+    """
+    x, one = torch.tensor([[2.0]], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+
+    def part(reference: float, mass: float, log_error: float, mean: float, error: float) -> Part:
+        log_mass = (mass * one).log()
+        return Part(reference * one[None], log_mass, log_error * one, mean * one[None], error * one)
+
+    parts = [part(0.0, 3.0, 0.1, 1.0, 0.5), part(4.0, 1.0, 0.3, 5.0, 0.25), part(0.0, 0.0, 9.0, 7.0, 7.0), None]
+    found = in_processes(monkeypatch, 4, lambda: Union.of(parts[rank()], x, one, one))
+    for union, share, shift in zip(found, (0.75, 0.25, 0.0, 0.0), (-1.0, 3.0, 0.0, 0.0), strict=True):
+        assert float(union.mean) == pytest.approx(2, rel=1e-12)
+        assert float(union.error) == pytest.approx(0.75 * 0.5 + 0.25 * 0.25 + 2 * 0.3 * 3**0.5, rel=1e-12)
+        assert float(union.log_evidence) == pytest.approx(math.log(4) - 2, rel=1e-12)
+        assert (float(union.share), float(union.shift)) == (pytest.approx(share), pytest.approx(shift))

@@ -1,6 +1,7 @@
 """Values at which a formula would divide zero by zero, and values that are exactly at a threshold."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,15 +12,18 @@ from diffuscope.exact import Empirical, Gaussian
 from diffuscope.samplers import (
     DDIM,
     DDPM,
+    Calibrated,
     DormandPrince,
     EDMChurn,
     Langevin,
     MetropolisLangevin,
     Noise,
+    Restart,
     Slope,
     State,
     StochasticDDIM,
     UniPC,
+    calibration,
     instant,
     integrate,
     model_times,
@@ -29,13 +33,14 @@ from diffuscope.samplers.calibrated import _same
 from diffuscope.samplers.calibration.fitting import mean_departure, robust_least_squares
 from diffuscope.samplers.calibration.gauss_newton import REACH, held_back
 from diffuscope.samplers.calibration.plan import Plan, plain_weights
+from diffuscope.samplers.calibration.search import JudgedSolver
 from diffuscope.samplers.calibration.whitened_model import WhitenedModel
 from diffuscope.samplers.eigenbasis import Eigenbasis
 from diffuscope.samplers.error_control import EvaluationsSpentError
 from diffuscope.samplers.generation import HIGHEST, LOWEST
 from diffuscope.samplers.mixture_transition import posterior_draw
 from diffuscope.samplers.model_statistics import _regression
-from diffuscope.samplers.schedule_values import decay, instants
+from diffuscope.samplers.schedule_values import decay, instant_of_lambda, instants
 from diffuscope.schedules import VE, VP, Cosine
 
 ONE = Gaussian.isotropic(torch.zeros(1), 1.0)
@@ -193,3 +198,68 @@ def test_the_tolerance_of_a_step_is_absolute_and_relative_to_the_larger_of_its_e
     sampler = DormandPrince(0.5, 2.0)  # rtol and atol: 2 + 0.5 * 4, and 2 + 0.5 * 12
     found = sampler._norm(double(12.0, 8.0)[None], double(-4.0, 1.0)[None], double(3.0, -12.0)[None])
     assert float(found) == pytest.approx(math.sqrt((3.0**2 + 1.0**2) / 2), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("error", "plain", "gain"),
+    [
+        (0.2, {"a": 0.9, "b": 0.5}, 2.5),
+        (0.0, {"a": 0.0, "b": 3.0}, 1.0),
+        (0.0, {"a": 0.1}, math.inf),
+        (0.5, {"a": 0.0}, 0.0),
+    ],
+)
+def test_the_gain_is_that_over_the_best_solver_and_one_where_both_are_exact(error, plain, gain) -> None:
+    measured = {"plain": None, "error": error, "plain_errors": plain, "reference_error": 0.0, "evaluations": 0}
+    weights = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    steps = {"levels": (-1.0, 0.0), "end": 5.0, "jumps": True, "weights": weights, "carry": 1.0}
+    assert Calibrated(ONE, shift=torch.zeros(1), **steps, **measured).gain == gain
+
+
+class Recording:
+    """A sampler whose steps keep the state and say from where to where, in log(alpha/sigma)."""
+
+    order, stochastic, nfe_per_step = 1, False, 1
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, float]] = []
+
+    def step(self, denoiser, state: State, s, noise=None) -> State:  # noqa: ARG002
+        self.steps.append((round(state.at.lam, 6), round(s.lam, 6)))
+        return State(s, state.x_t)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "steps", "walked"),
+    [
+        (-0.5, 0.5, None, [(-0.5, 0), (-2, -1), (-1, 0), (-2, -1), (-1, 0), (0, 0.5)]),  # two of the length of the step
+        (-0.6, 0.5, None, [(-0.6, 0), (-2, -1), (-1, 0), (-2, -1), (-1, 0), (0, 0.5)]),
+        (-0.4, 0.5, None, [(-0.4, 0), *2 * [(-2, -1.333333), (-1.333333, -0.666667), (-0.666667, 0)], (0, 0.5)]),
+        (-3.0, 0.5, None, [(-3, 0), (-2, 0), (-2, 0), (0, 0.5)]),
+        (-0.5, 0.5, 1, [(-0.5, 0), (-2, 0), (-2, 0), (0, 0.5)]),
+        (-0.5, 0.0, 1, [(-0.5, 0), (-2, 0), (-2, 0)]),  # the step ends there
+        (-0.5, 1e-9, 1, [(-0.5, 0), (-2, 0), (-2, 0)]),  # which is the level up to a billionth
+        (-0.5, -1e-9, 1, [(-0.5, 0)]),
+        (-1e-9, 0.5, 1, [(0, 0.5)]),
+        (-2e-9, 0.5, 1, [(0, 0), (-2, 0), (-2, 0), (0, 0.5)]),
+    ],
+)
+def test_a_restart_takes_steps_no_longer_than_the_one_that_crosses_its_lower_level(start, end, steps, walked) -> None:
+    sampler, schedule = Recording(), VE()
+    at, to = (replace(instant_of_lambda(schedule, lam), lam=lam) for lam in (start, end))  # but for its rounding
+    restart = Restart(sampler, low=1.0, high=math.exp(2), repeats=2, steps=steps)
+    restart.step(ExactDenoiser(ONE, schedule), State(at, double(0.0)[None]), to, Noise(torch.Generator()))
+    assert sampler.steps == walked
+
+
+def test_where_a_plain_solver_wins_nothing_of_the_fit_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = 80 * torch.randn(8, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    denoiser, levels = ExactDenoiser(ONE, VE()), instants(VE(), double(80.0, 2.0))
+    for error, plain in ((-1.0, "DDIM"), (math.inf, None)):
+        judged = {"DDIM": JudgedSolver(error, levels)}
+        monkeypatch.setattr(calibration, "judged_solvers", lambda *_, judged=judged: judged)
+        found = calibration.calibrate(denoiser, ONE, 2, starts=starts, reference_steps=4, rounds=0)
+        assert (found.plain, found.plain_errors) == (plain, {"DDIM": error})
+        if plain:
+            assert (found.error, found.jumps, found.levels) == (-1.0, False, tuple(at.lam for at in levels))
+            assert (found.carry, found.weights.tolist(), found.shift.tolist()) == (0.0, 2 * [[0.0] * 4], [0.0])

@@ -30,6 +30,7 @@ kinks of a table of betas are gone.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -114,13 +115,7 @@ def transport(
     if not bool(torch.isfinite(slope.value).all()):
         raise InputError("denoiser: expected finite answers at t, got NaN or infinity")
     y = torch.cat([z, z.new_zeros(len(z), slope.value.shape[1] - d)], dim=1)
-
-    def norm(value: Batch, y: Batch, y_s: Batch) -> Times:
-        allowed = tolerance * (1 + torch.maximum(y[:, :d].abs(), y_s[:, :d].abs()))
-        of_points = (value[:, :d] / allowed).square().mean(1).sqrt()
-        of_determinant = value[:, d:].square().mean(1).sqrt() / (tolerance * d)
-        return torch.maximum(of_points, of_determinant)
-
+    norm = partial(_size, d=d, tolerance=tolerance)
     try:
         ended = integrate(field, y, start.tau, end.tau, slope, norm=norm, max_evaluations=max_evaluations)
     except EvaluationsSpentError as spent:
@@ -158,6 +153,14 @@ class _End:
                 f"got {float(times[~good][0]):g}"
             )
         return cls(times, torch.asinh(alpha / sigma), torch.hypot(alpha, sigma))
+
+
+def _size(change: Batch, y: Batch, y_s: Batch, *, d: int, tolerance: float) -> Times:
+    """A change of y = (z, log-determinants) in units of the tolerance: the larger of those of its two parts."""
+    allowed = tolerance * (1 + torch.maximum(y[:, :d].abs(), y_s[:, :d].abs()))
+    of_points = (change[:, :d] / allowed).square().mean(1).sqrt()
+    of_determinant = change[:, d:].square().mean(1).sqrt() / (tolerance * d)
+    return torch.maximum(of_points, of_determinant)
 
 
 def _field(denoiser: Denoiser, divergence: Divergence, x_t: Batch, start: _End, end: _End) -> Field:
