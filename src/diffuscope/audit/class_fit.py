@@ -86,7 +86,7 @@ class ClassFit:
 
     def p_values(self, rng: np.random.Generator) -> tuple[float, float]:
         """Of the other class denoising better, and of the one asked for: signs of `differences` permuted."""
-        worse, better = (paired_permutation(sign * self.differences, rng)[1] for sign in (1, -1))
+        worse, better = (paired_permutation(d, rng)[1] for d in (self.differences, -self.differences))
         return worse, better
 
     def power(self, level: float, examples: str) -> str:
