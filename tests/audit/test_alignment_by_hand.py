@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from diffuscope.audit import alignment
 from diffuscope.audit.alignment import Alignment, low_frequencies
 from diffuscope.audit.transformations import Transformation
 
@@ -36,7 +37,8 @@ def aligned_with(train, steps=STEPS, fine=FINE, probes=(0,)):
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_the_aligned_query_is_the_nearest_of_the_best_versions_of_the_best_candidates(n):
     """All by loops: four candidates, of each four versions, and of these three finer ones."""
-    train, queries = pictures(n), pictures(6, 1)
+    sizes = torch.linspace(2.0, 0.1, n)[:, None, None, None]  # the largest first: it is the nearest to none
+    train, queries = sizes * pictures(n), pictures(6, 1)
     half = torch.tensor([1.0, 1.0, 0.0, 0.0])
     search, finer = aligned_with(train)
     images, names, plain = search(queries)
@@ -80,6 +82,15 @@ def test_sixteen_candidates_are_nearest_as_they_are_and_as_many_by_the_frequenci
     assert few._candidates(queries)[0].shape == (3, 6)
 
 
+@pytest.mark.parametrize(("memory", "sizes"), [(3 * 2688, [3, 2]), (3 * 2688 - 1, [2, 2, 1]), (1, [1] * 5)])
+def test_as_many_queries_are_compared_at_a_time_as_memory_allows(memory, sizes, monkeypatch):
+    """Four bytes of 16 pixels, of 18 candidates and four times of six versions: 2,688 for a query."""
+    monkeypatch.setattr(alignment, "MEMORY", memory)
+    tried = []
+    Alignment(pictures(9), [brighter(STEPS, tried)])(pictures(5, 1))
+    assert tried == sizes
+
+
 def test_places_among_the_examples_are_those_that_are_searched():
     train = pictures(8)
     chosen = brighter((0.0, 3.0), [])
@@ -93,18 +104,18 @@ def test_places_among_the_examples_are_those_that_are_searched():
 
 @pytest.mark.parametrize(("height", "width", "highest"), [(4, 6, 2), (7, 4, 2), (18, 17, 8)])
 def test_low_frequencies_are_sums_and_differences_of_magnitudes_up_to_the_eighth(height, width, highest):
-    x = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(0)).double()
+    x = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)).double()
     rows = x.flatten(1) - x.flatten(1).mean(1, keepdim=True)
-    centered = (rows / rows.norm(dim=1, keepdim=True)).reshape(2, height, width)
+    centered = (rows / rows.norm(dim=1, keepdim=True)).reshape(2, 3, height, width)
 
     def magnitude(k, j):
         down, right = torch.arange(height).double()[:, None] * k / height, torch.arange(width).double() * j / width
         phase = 2 * math.pi * (down + right)
-        real, imaginary = ((centered * part).sum((1, 2)) for part in (phase.cos(), phase.sin()))
+        real, imaginary = ((centered * part).sum((2, 3)) for part in (phase.cos(), phase.sin()))
         return torch.hypot(real, imaginary) / math.sqrt(height * width)
 
     pairs = [(k, j) for k in range(highest + 1) for j in range(highest + 1)]
-    sums = torch.stack([magnitude(k, j) + magnitude(-k, j) for k, j in pairs], 1)
-    differences = torch.stack([(magnitude(k, j) - magnitude(-k, j)).abs() for k, j in pairs], 1)
-    expected = torch.cat([sums, differences], 1) / math.sqrt(2)
+    sums = torch.stack([magnitude(k, j) + magnitude(-k, j) for k, j in pairs], 2)
+    differences = torch.stack([(magnitude(k, j) - magnitude(-k, j)).abs() for k, j in pairs], 2)
+    expected = torch.cat([sums.flatten(1), differences.flatten(1)], 1) / math.sqrt(2)
     assert torch.allclose(low_frequencies(x), expected, atol=1e-9)

@@ -22,7 +22,7 @@ from diffuscope.audit.attack_scores import (
 )
 from diffuscope.audit.canary_scores import canary_levels, canary_scale, canary_scores
 from diffuscope.audit.difficulty import difficulty
-from diffuscope.audit.subject import noise_levels, noised
+from diffuscope.audit.subject import Levels, noise_levels, noised
 from diffuscope.data import Canaries
 from diffuscope.schedules import VE
 
@@ -139,6 +139,15 @@ def test_canaries_are_asked_where_their_denoising_is_not_trivial():
     kept = [r for r in every.tolist() if s / 399**0.5 < r < s * 19**0.5]
     assert levels.ratios.tolist() == kept
     assert len(levels.times) == len(kept) < 60
+
+
+def test_levels_at_the_ends_of_what_is_not_trivial_are_asked(monkeypatch):
+    """Of deviation 9, rho^2 / (rho^2 + 81) is 0.95 and 0.0025 to the last digit."""
+    high, low = 9 * math.sqrt(19), 9 * math.sqrt(1 / 399)
+    ratios = torch.tensor([1.001 * high, high, low, 0.999 * low], dtype=torch.float64)
+    monkeypatch.setattr("diffuscope.audit.canary_scores.noise_levels", lambda *_: Levels(ratios, ratios))
+    canaries = made(Canaries, examples=torch.tensor([[9.0], [-9.0]]).repeat(10, 1))
+    assert canary_levels(Half(), canaries, 4).ratios.tolist() == [high, low]
 
 
 def test_the_score_of_a_canary_is_what_its_difficulty_leaves_of_its_loss():

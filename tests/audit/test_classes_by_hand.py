@@ -123,6 +123,12 @@ def test_ratios_and_p_values_at_their_limits_are_within_them():
     assert "better than any of the 2 others: " in fit_finding(two, 0.01, rng()).verdict
 
 
+@pytest.mark.parametrize(("best", "denoises"), [(1.25, False), (1.2499, True)])
+def test_a_class_with_five_quarters_of_the_error_of_a_formula_does_not_denoise(best, denoises):
+    parts = fit().__dict__ | {"best": np.full((2, 4), best), "formula": np.ones(2)}
+    assert made(type(fit()), **parts).denoises == denoises
+
+
 def test_a_class_has_its_share_of_the_level_and_the_places_of_the_others():
     data = made(ClassData, train_labels=torch.tensor([1, 0, 2, 1, 0]), asked=(0, 1, 2, 5))
     assert OneClass(data, 1).level == 0.25

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_cards_of_columns_and_classes import columns, pairs, permuted_by_hand
 from test_cards_of_quality import rng
 
 from diffuscope.audit.column_distances import UNIT, ColumnDistances, column_distances, taken
@@ -243,3 +244,22 @@ def test_as_many_samples_are_used_as_half_of_the_training_examples():
     assert (found.size, found.heldout, found.neighbors) == (40, 100, 7)  # 2.5 * 100 / 40 = 6.25
     again = coverage(x[:30], x[100:180], x[200:203], 0.01, rng())
     assert (again.size, again.heldout, again.neighbors) == (30, 3, 1)
+
+
+def test_wide_rows_are_fewer_in_coverage(monkeypatch):
+    """Two sets of them are held at a time."""
+    asked = []
+    monkeypatch.setattr("diffuscope.audit.coverage.few_enough", lambda *sizes: asked.append(sizes) or 20)
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    found = coverage(x[:50], x[50:150], x[150:], 0.01, rng())
+    assert asked == [(2000, 6)]
+    assert (found.size, found.heldout, found.neighbors) == (20, 20, 3)
+
+
+def test_the_largest_distance_that_there_is_can_be_detected():
+    """1 of two distributions, and 2 of two associations; of endless rows the critical value is what is detected."""
+    endless = {"samples": 10**40, "others": 1e40, "known": 1e40}
+    for most, of in ((1.0, columns), (2.0, pairs)):
+        for critical, found in ((most, most), (most + 1e-9, math.inf)):
+            tests = permuted_by_hand((0.3, 0.2, 0.1), center=(critical,) * 3, spread=(0.0,) * 3)
+            assert np.max(of(tests=tests, **endless).detectable(0.01)) == found

@@ -86,7 +86,7 @@ class ClassFit:
 
     def p_values(self, rng: np.random.Generator) -> tuple[float, float]:
         """Of the other class denoising better, and of the one asked for: signs of `differences` permuted."""
-        worse, better = (paired_permutation(sign * self.differences, rng)[1] for sign in (1, -1))
+        worse, better = (paired_permutation(d, rng)[1] for d in (self.differences, -self.differences))
         return worse, better
 
     def power(self, level: float, examples: str) -> str:
@@ -122,16 +122,15 @@ def errors(found: list[Batch], clean: Batch) -> Float[ndarray, "levels n"]:
     return np.stack([(d - clean).flatten(1).double().square().sum(1).numpy() for d in found])
 
 
-def candidates(denoiser: ConditionalDenoiser, label: int, clean: Batch, noise: Batch, t: float) -> list[int]:
-    """All other classes, and none (the number of classes) where the model answers without a class."""
+def candidates(denoiser: ConditionalDenoiser, label: int, x: Batch, t: float) -> list[int]:
+    """All other classes, and none (the number of classes) where the model answers at x without a class."""
     classes = classes_of(denoiser)
     others = [y for y in range(classes) if y != label]
     if label == classes:
         return others
-    x_t = (denoiser.schedule.alpha(t) * clean[:1] + denoiser.schedule.sigma(t) * noise[:1]).to(clean.dtype)
     try:
         with torch.no_grad():  # by every process itself
-            OfClass(denoiser, None)(x_t, torch.tensor(t, dtype=torch.float64))
+            OfClass(denoiser, None)(x, torch.tensor(t, dtype=torch.float64))
     except Exception:
         return others
     return [*others, classes]
@@ -146,7 +145,7 @@ def compared(denoiser: ConditionalDenoiser, label: int, subject: Subject, genera
     noise, times = torch.randn(clean.shape, generator=generator), class_levels(subject)
     searched = min(SEARCHED, len(clean) // 3)
     few, rest = (clean[:searched], noise[:searched]), (clean[searched:], noise[searched:])
-    tried = candidates(denoiser, label, *few, float(times[0]))
+    tried = candidates(denoiser, label, clean[:1], float(times[0]))
     if not tried:
         return {"tried": np.array(0)}
     scores = [np.log(errors(answers(denoiser, y, *few, times), few[0]).mean(1)).mean() for y in tried]
