@@ -85,7 +85,7 @@ def test_responses_are_pooled_by_quadrants(monkeypatch, held):
 
 @pytest.mark.parametrize(("held", "rows"), [(32 * 49 * 10, 10), (32 * 49 * 256, 256), (32 * 49 * 300, 256)])
 def test_no_more_responses_are_held_than_fit_nor_of_more_than_256_images(monkeypatch, held, rows):
-    """Of 32 filters at 49 places each."""
+    """Of 32 filters at 49 places each; and of patches of 16 numbers at 16 places."""
     asked = []
 
     def parts(x, rows):
@@ -98,3 +98,4 @@ def test_no_more_responses_are_held_than_fit_nor_of_more_than_256_images(monkeyp
     features = fit_patch_features(train, stream(1))
     features(train)
     assert asked[-2:] == [rows, rows]
+    assert asked[0] == held // (16 * 16)
