@@ -15,6 +15,7 @@ from diffuscope.audit.frechet_ratio import (
     distance_between_halves,
     fidelity,
 )
+from diffuscope.errors import InputError
 from diffuscope.findings import FrechetDistance, frechet_distance
 
 
@@ -48,6 +49,7 @@ def test_halves_are_disjoint_and_drawn_anew():
     ]
     spreads = [np.repeat([4.0, 1.0, 2.0], each).std(ddof=1) for each in counts]
     assert any(math.isclose(std, spread, rel_tol=1e-6) for spread in spreads)
+    assert distance_between_halves(column(0.0, 1.0, 2.0, 3.0, 1e4), 2, stream())[0] > 1e6  # of all rows
 
 
 def test_at_the_size_of_both_sets_there_is_one_draw():
@@ -86,6 +88,16 @@ def test_sets_are_as_large_as_the_smallest_and_half_of_the_heldout_data(sizes, s
     of_divisions = found.real * _error_of_all_divisions(heldout)
     assert found.real_error == pytest.approx(math.hypot(found.real_deviation / 32**0.5, of_divisions))
     assert found.samples.standard_error > 0
+
+
+def test_a_covariance_needs_an_example_more_than_it_has_features():
+    rows = torch.randn(8, 3, generator=stream())
+    assert fidelity(rows, rows, rows + 1, 0).size == 4
+    for sizes in ((3, 8, 8), (8, 3, 8), (8, 8, 7)):
+        with pytest.raises(InputError, match="needs 4 examples; expected 4 samples, 4 training and 8 held-out"):
+            fidelity(*(rows[:n] for n in sizes), 0)
+    with pytest.raises(InputError, match="expected examples whose features differ"):
+        fidelity(rows, rows, torch.ones(8, 3), 0)
 
 
 def test_replayed_training_data_are_drawn_of_the_training_examples():

@@ -100,6 +100,19 @@ def test_there_are_as_many_clusters_as_tell_an_average_one_and_three_at_least(mo
     assert {size for size, *_ in asked} == {9}
 
 
+def test_clusters_are_fitted_to_ten_thousand_training_examples_at_random(monkeypatch):
+    asked = []
+
+    def kmeans(rows, count, _):
+        asked.append(rows[:, 0])
+        return lambda x: np.arange(len(x)) % count
+
+    monkeypatch.setattr(modes_module, "kmeans", kmeans)
+    some = torch.arange(400.0)[:, None]
+    modes(some, torch.arange(10_003.0)[:, None], some, 0.01, rng())
+    assert len(asked[0]) == len(asked[0].unique()) == 10_000
+
+
 @pytest.mark.parametrize(("samples", "tone"), [(130, "good"), (131, "attention")])
 def test_more_than_one_percent_beyond_the_data_is_a_fault(samples, tone):
     """Of 10,000: 30 training examples repeat each other, and 130 are a hundredth more."""

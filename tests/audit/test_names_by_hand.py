@@ -82,6 +82,8 @@ def test_copies_of_training_rows_lose_all_privacy_and_no_more():
     apart, share = adversarial_accuracy(heldout, train, rng())
     assert (apart.value, apart.interval[1], share.value, share.interval[0]) == (1.0, 1.0, 0.0, 0.0)
     assert copies.interval[1] < 0.9  # 1.96 deviations
+    for each in (*copied, *others, copies, apart, share):  # of 999 permutations
+        assert 1000 * each.p_value == pytest.approx(round(1000 * each.p_value))
     for sets, end in (((train, heldout), 1), ((heldout, train), 0)):
         near = share_nearer_training(train + 0.1, *sets, rng())
         assert (near.value, near.interval[end], near.null) == (end, end, 0.5)

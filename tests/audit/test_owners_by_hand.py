@@ -131,6 +131,13 @@ def test_losses_and_difficulties_of_the_owners_examples_are_in_their_places(monk
     assert len(made.stages) == 1
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_owners_of_one_part_are_none(side):
+    owners = [None, None]
+    owners[side] = torch.tensor([1, 1])
+    assert inspect.unwrap(audited_owners)(session(owners)) is None
+
+
 @pytest.mark.parametrize(
     ("owners", "matter"),
     [(([8, 3, 8, 8], [5, 5]), (True, True, True)), (([8, 3, 8, 8], [8, 8]), (False, False, False))],

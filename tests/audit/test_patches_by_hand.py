@@ -6,6 +6,7 @@ import torch
 
 from diffuscope.audit import patch_features
 from diffuscope.audit.patch_features import _patches, fit_patch_features
+from diffuscope.byte_examples import float_parts
 
 
 def stream(seed=0):
@@ -80,3 +81,21 @@ def test_responses_are_pooled_by_quadrants(monkeypatch, held):
     assert torch.allclose(features(train[:9]), features(train)[:9])
     assert features(train).shape == (40, 32)
     assert features(train).mean(0).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("held", "rows"), [(32 * 49 * 10, 10), (32 * 49 * 256, 256), (32 * 49 * 300, 256)])
+def test_no_more_responses_are_held_than_fit_nor_of_more_than_256_images(monkeypatch, held, rows):
+    """Of 32 filters at 49 places each; and of patches of 16 numbers at 16 places."""
+    asked = []
+
+    def parts(x, rows):
+        asked.append(rows)
+        return float_parts(x, rows=rows)
+
+    train = torch.rand(40, 1, 7, 7, generator=stream())
+    monkeypatch.setattr(patch_features, "RESPONSES", held)
+    monkeypatch.setattr(patch_features, "float_parts", parts)
+    features = fit_patch_features(train, stream(1))
+    features(train)
+    assert asked[-2:] == [rows, rows]
+    assert asked[0] == held // (16 * 16)

@@ -81,6 +81,8 @@ def test_no_more_examples_than_the_most_are_judged_and_these_at_random(monkeypat
     some = _some(x, stream())
     assert len(some) == len(some.unique()) == 9
     assert some.tolist() != sorted(some.tolist())
+    monkeypatch.undo()
+    assert len(_some(torch.arange(5001.0)[:, None], stream())) == 5000
 
 
 @pytest.mark.parametrize("count", [39, 40])
