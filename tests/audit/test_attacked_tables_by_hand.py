@@ -5,8 +5,10 @@ import pytest
 from scipy import stats
 from test_standard_names_tables import in_order
 
-from diffuscope.audit import table_attacks
+from diffuscope.audit import standard_names, table_attacks
 from diffuscope.audit.column_distances import column_distances
+from diffuscope.audit.measure import Measure
+from diffuscope.audit.name_permutations import NEIGHBORS
 from diffuscope.audit.table_attacks import QUERIES, Z, _Predicates
 
 NUMBERS = np.array([False])
@@ -137,6 +139,22 @@ def test_columns_that_are_always_right_or_never_are_as_expected():
     assert mean.interval == pytest.approx((0.0, 0.0))  # the mean of columns has no error beyond that of the names
     error = table_attacks._error(*(4 * [float(n)]))
     assert worst.interval == pytest.approx((-error, min(1.0, error)))
+
+
+@pytest.mark.parametrize(("rows", "neighbors"), [(2, 4), (60, NEIGHBORS)])
+def test_as_many_neighbors_are_sought_as_ties_may_need_and_there_are_rows(rows, neighbors, monkeypatch):
+    found = []
+
+    def share(_, named, distance, index, __):
+        found.append((len(named.index), distance.shape, index.shape))
+        return object.__new__(Measure)
+
+    monkeypatch.setattr(standard_names, "nearer_share", share)
+    for attack in ("singling_out", "linkability", "inference"):
+        monkeypatch.setattr(standard_names, attack, lambda *_: [])
+    columns = [np.arange(float(rows)), np.zeros(rows)]
+    standard_names.table_measures(columns, columns, columns, np.zeros(2, dtype=bool), rng())
+    assert found == [(2 * rows, (rows, neighbors), (rows, neighbors))]
 
 
 def test_a_single_column_is_neither_linked_nor_guessed():

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from diffuscope.audit.conventions import READINGS, instant_of
 from diffuscope.audit.questions import agreement
-from diffuscope.audit.reading_search import decisive_levels, larger_p_value
+from diffuscope.audit.reading_search import SIGNED, _smallest_seen, decisive_levels, larger_p_value
 from diffuscope.audit.sample_units import _numbers
-from diffuscope.audit.subject import levels_within
+from diffuscope.audit.second_model import Translated, shared_levels
+from diffuscope.audit.subject import Levels, levels_within
 from diffuscope.audit.units import best_units, rearrangements
 from diffuscope.denoisers import ExactDenoiser
-from diffuscope.exact import Empirical
+from diffuscope.exact import Empirical, Gaussian
 from diffuscope.schedules import VE
 
 
@@ -68,6 +70,27 @@ def test_errors_that_are_larger_are_told_from_errors_that_are_not():
     assert larger_p_value(small, small, rng()) == 1.0
 
 
+@pytest.mark.parametrize("ends", [(1e-4, 1e6), (0.3, 1e6)])
+def test_a_wrong_noise_level_is_seen_where_it_costs_a_quarter_either_way(ends):
+    """Of N(0, 1), told f times its noise: D = x / (1 + (f rho)^2). No level below the schedule's can be told."""
+    generator, one = torch.Generator().manual_seed(0), torch.ones(1, dtype=torch.float64)
+    denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE(*ends))
+    clean, noise = torch.randn(2, 300, 1, generator=generator)
+    levels = np.geomspace(0.1, 3.0, 8)
+    x, e = clean.double().numpy(), noise.double().numpy()
+
+    def errors(factor, rho):
+        return ((x + rho * e) / (1 + (factor * rho) ** 2) - x) ** 2
+
+    def cost(factor):
+        kept = [rho for rho in levels[[1, 3, 5, 7]] if ends[0] <= factor * rho <= ends[1] and rho >= ends[0]]
+        return np.exp(np.mean([np.log(errors(factor, rho).mean() / errors(1, rho).mean()) for rho in kept]))
+
+    least = [factor for factor in (1.25, 1.5, 2.0, 3.0, 5.0) if min(cost(factor), cost(1 / factor)) >= 1.25]
+    assert least[0] > 1.25
+    assert _smallest_seen(denoiser, one, levels, clean, noise, rng()) == least[0]
+
+
 @pytest.mark.parametrize(
     ("span", "ends"),
     [((1.0, 4.0), (1.0, 4.0)), ((0.1, 4.0), (0.5, 4.0)), ((1.0, 40.0), (1.0, 8.0)), ((0.1, 0.5), (0.5, 8.0))],
@@ -86,6 +109,23 @@ def test_two_models_may_be_a_twentieth_of_a_level_apart(mismatch, said):
     session = SimpleNamespace(measures=SimpleNamespace(matter=np.array([True, False])))
     pair = SimpleNamespace(kept=np.array([True, False]), mismatch=mismatch)
     assert inspect.unwrap(agreement._not_shared)(session, pair) == said  # pyright: ignore[reportArgumentType]
+
+
+def test_levels_are_shared_up_to_a_millionth_beyond_the_ends_of_a_range():
+    model = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE(0.125, 8.0))
+    low, high = (float(model.schedule.noise_to_signal(t)) for t in (0.125, 8.0))
+    for beyond, shared in ((1e-6, True), (1.05e-6, False)):
+        ratios = torch.tensor([high * (1 + beyond), 1.0, low * (1 - beyond)], dtype=torch.float64)
+        found = shared_levels(Translated(model, model.schedule), Levels(ratios, ratios))
+        assert found.tolist() == [shared, True, shared]
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_a_reading_of_the_opposite_sign_is_that_of_the_opposite_output(name):
+    x, output = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [-0.7]])
+    instant = instant_of(VE(), 1.5)
+    assert torch.equal(SIGNED[f"minus the {name}"](x, output, instant), READINGS[name](x, -output, instant))
+    assert torch.equal(SIGNED[name](x, output, instant), READINGS[name](x, output, instant))
 
 
 def test_two_values_have_the_deviation_of_one_degree_of_freedom():

@@ -288,6 +288,14 @@ def test_near_repeats_are_counted_up_to_a_number_of_pairs(most, complete, monkey
     assert (found.complete, found.count) == (complete, 3 if complete else 0)
 
 
+@pytest.mark.parametrize("numbers", [1, 2, 5, 10**6])
+def test_repeats_are_the_same_however_many_pairs_are_compared_at_once(numbers, monkeypatch):
+    monkeypatch.setattr(repeats, "CHUNK", numbers)
+    found = repeats.repeats(torch.tensor([[0.0], [5.0], [1.0], [6.0], [9.0], [7.0]]), 1.0)
+    assert found.first.tolist() == [0, 1, 0, 1, 4, 3]
+    assert repeats.repeats(torch.tensor([[0.0], [5.0]]), 1.0).first.tolist() == [0, 1]
+
+
 def test_distances_are_to_another_training_example_and_from_others_to_any():
     train = torch.tensor([[0.0], [1.0], [4.0]])
     found = nearest_distances(train[:2] + 0.25, train, torch.tensor([[6.0]]), seeded())

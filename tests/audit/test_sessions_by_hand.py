@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from diffuscope.audit import QUESTIONS, Answer, SecondModel, Session, Settings, Subject
 from diffuscope.audit.copy_search import COPIED
+from diffuscope.audit.judged_quality import Quality
 from diffuscope.audit.no_model import NoModel
 from diffuscope.audit.questions import membership, memorized, quality, samples
 from diffuscope.audit.result import versions
@@ -235,6 +236,22 @@ def test_samples_of_as_many_steps_as_usual_or_of_others_are_not():
     assert quality._of_few_steps(session_of(settings=Settings(levels=16))) == ""
     assert quality._of_few_steps(session_of(settings=Settings(levels=4), given=plane(20, 2))) == ""
     assert quality._of_few_steps(session_of(settings=Settings(levels=4, sampler="a:b"))) == ""
+
+
+def test_a_page_shows_a_thousand_samples_at_most_and_says_what_was_not_measured(monkeypatch):
+    nothing, asked = Quality(judged=(), classifier=None, balance=None, reasons=("so", "and so")), {}
+    monkeypatch.setattr(quality, "judge", lambda *_: nothing)
+    monkeypatch.setattr(quality, "compare_columns", lambda *_: (None, None))
+    session = session_of(given=plane(1005, 2))
+    monkeypatch.setattr(session, "shown", lambda part, places: asked.update({part: places}))
+    answer = quality.QUESTION.ask(session)
+    assert answer is not None
+    assert {part: places.tolist() for part, places in asked.items()} == {
+        "samples": list(range(1000)), "heldout": list(range(30)),
+    }  # fmt: skip
+    assert answer.facts == {"quality_not_measured": "so; and so"}
+    assert answer.method.endswith(" Not measured: so. Not measured: and so.")
+    assert [found.tone for found in answer.findings] == ["unknown"]
 
 
 def test_versions_are_those_of_the_packages():

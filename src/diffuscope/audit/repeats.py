@@ -5,7 +5,7 @@ within r are also within r after a projection, so a tree of the leading principa
 their full distances decide.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,10 @@ from numpy import ndarray
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from diffuscope.memory import chunk_size
+from diffuscope.memory import chunk_size, ranges
 from diffuscope.report import Table
 
-from .rows_of import RowsOf, at_once, few_enough, part_of
+from .rows_of import RowsOf, few_enough, part_of
 
 COMPONENTS = 12
 SAMPLED = 5000  # examples that determine the components
@@ -105,7 +105,8 @@ def _pairs_within(rows: Float[Tensor, "n d"] | RowsOf, radius: float) -> tuple[I
     if tree.count_neighbors(tree, reach) > 2 * MOST_PAIRS:
         return none, False
     pairs = tree.query_pairs(reach, output_type="ndarray")
-    near = [_distances(rows, *of) <= radius for of in _blocks(pairs, min(4096, at_once(rows.shape[1])))]
+    blocks = ranges(len(pairs), chunk_size(CHUNK, each=rows.shape[1]))
+    near = [_distances(rows, *pairs[start:stop].T) <= radius for start, stop in blocks]
     return (pairs[np.concatenate(near)] if near else none), True
 
 
@@ -123,10 +124,6 @@ def _directions(rows: Float[Tensor, "n d"] | RowsOf) -> tuple[Float[Tensor, " d"
 
 def _distances(rows: Float[Tensor, "n d"] | RowsOf, a: ndarray, b: ndarray) -> Float[ndarray, " pairs"]:
     return (rows[torch.from_numpy(a)] - rows[torch.from_numpy(b)]).norm(dim=1).numpy()
-
-
-def _blocks(pairs: Int[ndarray, "pairs two"], size: int) -> Sequence[tuple[ndarray, ndarray]]:
-    return [(part[:, 0], part[:, 1]) for part in np.array_split(pairs, len(pairs) // size + 1)]
 
 
 def repeats_table(found: Repeats, space: str) -> list[Table]:
