@@ -115,7 +115,7 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
     (accuracy, identified), (of_accuracy, of_identified) = named.permuted(statistic, rng)
     # of the 2 n - 1 other rows n - 1 have the name of a row, n the other; all `size` neighbors must be among these
     sets_in_all = special.comb(2 * n - 1, size)
-    all_same, all_other = (float((special.comb(count, size) / sets_in_all).mean()) for count in (n - 1, n))
+    all_same, all_other = (float(np.mean(special.comb(count, size) / sets_in_all)) for count in (n - 1, n))
     return [
         permuted_measure(
             "NNAA",
