@@ -116,7 +116,7 @@ def _directions(rows: Float[Tensor, "n d"] | RowsOf) -> tuple[Float[Tensor, " d"
     some = rows[torch.arange(0, n, -(-n // few_enough(SAMPLED, width)))].double()
     mean = some.mean(0)
     some -= mean
-    found = torch.randn(width, min(width, 2 * COMPONENTS), dtype=some.dtype, generator=torch.Generator().manual_seed(0))
+    found = torch.randn(width, 2 * COMPONENTS, dtype=some.dtype, generator=torch.Generator().manual_seed(0))
     for _ in range(3):
         found = torch.linalg.qr(some.T @ (some @ found)).Q
     return mean, found @ torch.linalg.svd(some @ found, full_matrices=False).Vh[:COMPONENTS].T
