@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from diffuscope.exact import Gaussian
 from diffuscope.physics import PROBLEMS, Sensors
 from diffuscope.physics.solution import _misfit, _residuals
+from diffuscope.physics.solution_moments import gaussian_calibration
 
 LINE = PROBLEMS["poisson-1d"](nodes=5)  # rows of 16 (-1, 2, -1): |A| = 64
 DARCY = PROBLEMS["darcy"](nodes=5)
@@ -49,3 +51,16 @@ def test_the_misfit_is_the_root_mean_square_over_the_noise_of_every_sample() -> 
     assert _misfit(LINE, sensors, samples).tolist() == pytest.approx([0.0, math.sqrt((36 + 16) / 2)])
     exact = Sensors(points=at, channels=torch.tensor([1, 1]), values=double(3.0, 1.0), noise=double(0.0, 0.0))
     assert _misfit(LINE, exact, samples).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("share", "judged"), [(0.95e-6, False), (1.05e-6, True)])
+def test_a_value_is_known_where_a_millionth_of_the_priors_spread_is_left(share: float, judged: bool) -> None:
+    """Of two values the one read has an honest interval, and the other, if it is judged, one that never holds."""
+    prior = Gaussian.isotropic(double(0.0, 0.0)[None], 4.0)
+    fields = 2 * torch.randn(400, 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sd = double((4 * 1 / (4 + 1)) ** 0.5, 2 * share)[None]  # of the one read with noise 1, and of the other
+    found = gaussian_calibration(
+        prior, sd, fields, double(1.0, 0.0)[None], double(1.0), generator=torch.Generator().manual_seed(1)
+    )
+    coverage, _ = found.at(0)
+    assert coverage == pytest.approx(0.45 if judged else 0.9, abs=4 * (0.09 / 400) ** 0.5)

@@ -110,8 +110,8 @@ def test_a_box_has_all_of_the_mass_to_a_millionth(share: float, all_there: bool)
 
 @pytest.mark.parametrize(("least", "regular"), [(1.05e-13, True), (0.95e-13, False), (-1.0, False)])
 def test_a_matrix_is_regular_where_its_least_eigenvalue_is_a_ten_trillionth_of_the_largest(least, regular) -> None:
-    given = double(1.0, least).diag()
+    given = double(100.0, 100 * least).diag()
     assert accepted(lambda: _inverse(given, 0.0), "expected one that makes the features' matrix regular") is regular
     if regular:
-        torch.testing.assert_close(_inverse(given, 0.0), double(1.0, 1 / least).diag())
-    torch.testing.assert_close(_inverse(given, 0.5).diagonal(), double(1 / 1.5, 1 / (0.5 + max(least, 0.0))))
+        torch.testing.assert_close(_inverse(given, 0.0), double(0.01, 0.01 / least).diag())
+    torch.testing.assert_close(_inverse(given, 0.5).diagonal(), double(1 / 100.5, 1 / (0.5 + max(100 * least, 0.0))))

@@ -172,7 +172,7 @@ def untouched(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
         if not torch.equal(before, after)
     ]
     other = unequal_gaussian()
-    fewer = min(max(n // 2, target.coarsest), target.finest)
+    fewer = max(n // 2, target.coarsest)
     run(target, other.denoiser(schedule), other.start(schedule)[:5], other.times(schedule, fewer), seed=8)
     again = run(target, denoiser, start.clone(), times.clone())
     if not torch.equal(first, again):
