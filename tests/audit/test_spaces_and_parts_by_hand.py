@@ -100,8 +100,9 @@ def test_patches_need_images_and_a_classifier_labels_of_both_parts():
     require_space("classifier", both)
     with pytest.raises(InputError, match=r"'patches' are of images, got examples of shape \(2,\)"):
         require_space("patches", both)
-    with pytest.raises(InputError, match="'classifier' needs labels"):
-        require_space("classifier", made())
+    for known in ({}, {"train_labels": labels}, {"heldout_labels": labels}):
+        with pytest.raises(InputError, match="'classifier' needs labels"):
+            require_space("classifier", made(**known))
     images = normal(20, 1, 4, 4)
     require_space("patches", Subject(ExactDenoiser(Gaussian.fit([images]), VE()), images, images + 1))
 
