@@ -1,5 +1,6 @@
 """Levels of noise: those that matter, their curves, the points compared at once, and the contract of a denoiser."""
 
+import dataclasses
 import inspect
 import math
 from types import SimpleNamespace
@@ -167,3 +168,20 @@ def test_starts_have_the_moments_of_noised_data(monkeypatch):
     assert made.dtype == torch.float32
     assert made.mean(0).tolist() == pytest.approx([3.0, -1.0], abs=4 * deviation / 5000**0.5)
     assert made.std(0).tolist() == pytest.approx([deviation] * 2, rel=4 / 10_000**0.5)
+
+
+def test_samples_are_the_makers_and_states_those_of_the_denoiser():
+    """What makes the samples answers 50 everywhere; the flow of the denoiser keeps a mean of 0."""
+
+    class Fifty:
+        schedule = VE(0.1, 9.0)
+
+        def __call__(self, x, t):
+            return torch.full_like(x, 50.0) + 0 * t
+
+    made = dataclasses.replace(subject(), sampled=Fifty())
+    levels = Levels(torch.tensor([9.0, 1.0], dtype=torch.float64), torch.tensor([9.0, 1.0]).double())
+    arrays = followed_samples(made, STANDARD, levels, 30, 7, stream())
+    assert arrays["samples"] == pytest.approx(np.full((30, 1), 50.0))
+    assert arrays["states"].shape == (2, 7, 1)
+    assert np.abs(arrays["states"][1]).max() < 8

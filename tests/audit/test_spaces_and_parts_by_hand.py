@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from diffuscope.audit import feature_spaces as spaces_module
+from diffuscope.audit import features as features_module
 from diffuscope.audit import named_features as named_module
 from diffuscope.audit import one_step, rows_of
 from diffuscope.audit.features import feature_map
@@ -99,10 +100,42 @@ def test_patches_need_images_and_a_classifier_labels_of_both_parts():
     require_space("classifier", both)
     with pytest.raises(InputError, match=r"'patches' are of images, got examples of shape \(2,\)"):
         require_space("patches", both)
-    with pytest.raises(InputError, match="'classifier' needs labels"):
-        require_space("classifier", made())
+    for known in ({}, {"train_labels": labels}, {"heldout_labels": labels}):
+        with pytest.raises(InputError, match="'classifier' needs labels"):
+            require_space("classifier", made(**known))
     images = normal(20, 1, 4, 4)
     require_space("patches", Subject(ExactDenoiser(Gaussian.fit([images]), VE()), images, images + 1))
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda _: torch.tensor(1.0), r"\(0,\)"),
+        (lambda x: x.flatten(), r"\(40,\)"),
+        (lambda x: x[:9], r"\(9, 2\)"),
+        (lambda x: x / 0, r"\(20, 2\)"),
+        (lambda x: x[:, :, None], r"\(20, 2, 1\)"),
+    ],
+)
+def test_features_are_one_finite_row_per_example(monkeypatch, function, shape):
+    monkeypatch.setattr(features_module, "user_object", lambda _: function)
+    with pytest.raises(InputError, match=f"features: a:b must return one finite row per example, got shape {shape}"):
+        features_module.user_features("a:b")(normal(20, 2))
+
+
+def test_features_are_asked_of_1024_examples_at_once(monkeypatch):
+    asked = []
+
+    def function(x):
+        asked.append(len(x))
+        return x.double().numpy()
+
+    monkeypatch.setattr(features_module, "user_object", lambda _: function)
+    x = normal(1500, 2)
+    found = features_module.user_features("a:b")(x)
+    assert asked == [1024, 476]
+    assert found.dtype == torch.float32
+    assert torch.equal(found, x)
 
 
 # parts

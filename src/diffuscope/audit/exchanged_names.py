@@ -74,7 +74,7 @@ def named_rows(
             f"({len(both):,} in all)"
         )
     units = [
-        np.arange(rows) if isinstance(rows, int) else np.unique(rows, return_inverse=True)[1].reshape(-1)
+        np.arange(rows) if isinstance(rows, int) else np.unique(rows, return_inverse=True)[1].ravel()
         for rows in (first, second)
     ]
     counts = [int(of.max(initial=-1)) + 1 for of in units]

@@ -29,7 +29,7 @@ def one_of_each(groups: Shaped[ndarray, " n"] | Sequence[object], rng: np.random
     >>> len(places), sorted(groups[places].tolist())
     (2, [5, 9])
     """
-    labels = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    labels = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
     order = rng.permutation(len(labels))
     return np.sort(order[np.unique(labels[order], return_index=True)[1]])
 
