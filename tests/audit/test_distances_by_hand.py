@@ -142,3 +142,8 @@ def test_queries_are_read_in_parts_that_fit():
     assert [len(part) for part in _parts(wide, None)] == [8, 1]
     assert [len(part) for part in _parts(wide, torch.tensor([1, 2]))] == [2]
     assert [len(part) for part in _parts(wide[:0], None)] == [0]
+
+
+def test_a_sample_at_two_training_rows_has_the_ratio_of_a_copy():
+    found = measures._distances(line(5.0, 6.0), line(5.0, 5.0, 9.0))
+    assert found.ratio.tolist() == [0.0, 1.0]

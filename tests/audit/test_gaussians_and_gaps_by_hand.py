@@ -20,6 +20,7 @@ from diffuscope.audit.difficulty import difficulty, fit_difficulty
 from diffuscope.audit.level_measures import LevelMeasures
 from diffuscope.audit.subject import Levels, Subject, noised
 from diffuscope.exact import Gaussian
+from diffuscope.exact.streaming import LeadingPairs
 from diffuscope.schedules import VE, RectifiedFlow
 
 # Gaussians of data
@@ -58,6 +59,20 @@ def test_beyond_a_number_of_dimensions_the_rest_has_one_variance(dimension, exam
         assert (truncation.pairs, truncation.dimension) == (len(gaussian.eigenvalues), dimension)
         assert truncation.examples == examples
         assert truncation.share == pytest.approx(kept / gaussian.trace)
+
+
+def test_pairs_have_converged_up_to_the_first_that_still_grows_by_a_hundredth(monkeypatch):
+    monkeypatch.setattr(data_gaussian, "LARGEST_DENSE", 4)
+    gains = torch.tensor([0.001, 0.009, 0.01, 0.0], dtype=torch.float64)
+    pairs = made(
+        LeadingPairs, count=40, mean=torch.zeros(5).double(), trace=20.0, eigenvectors=torch.eye(5).double()[:, :4],
+        eigenvalues=torch.tensor([8.0, 4.0, 2.0, 1.0]).double(), last_gain=gains,
+    )  # fmt: skip
+    monkeypatch.setattr(data_gaussian, "leading_pairs", lambda *_, **__: pairs)
+    gaussian, truncation = fit_gaussian(torch.zeros(40, 5), torch.Generator())
+    assert truncation is not None
+    assert (truncation.converged, truncation.pairs, truncation.share) == (2, 4, 0.75)
+    assert gaussian.tail_variance == 5.0
 
 
 def test_chosen_examples_are_read_in_their_order():

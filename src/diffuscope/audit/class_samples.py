@@ -4,6 +4,8 @@ That a of n samples have another label than they should, and b of m held-out exa
 of two shares (Fisher's, one-sided): errors of the classifier are in both.
 """
 
+import math
+
 from diffuscope.findings import Finding, Tone, exact_share_interval
 from diffuscope.report import Table
 
@@ -27,7 +29,7 @@ def smallest_share(errors: int, heldout: int, samples: int, level: float) -> flo
         strays = round(samples * min(1.0, rate + percent / 100))
         if at_least(strays, errors, samples, heldout) < level:
             return percent / 100
-    return float("inf")
+    return math.inf
 
 
 def _ask(session: Session) -> Answer:
@@ -53,10 +55,10 @@ def _ask(session: Session) -> Answer:
         tone = "alarm" if wrong else "attention"
         text = f"{strays} of {n} samples do not have label {y}, and {errors} of {m} held-out examples of it do not"
         text += f"; most have label {commonest}." if wrong else "."
-    elif seen > 1:
+    elif math.isinf(seen):
         tone = "unknown"
         text = f"Cannot tell: {m} held-out examples are too few for the classifier's errors among them. {text}"
-    power = f"{seen:.0%} of strays would be found" if seen <= 1 else "No share of strays would be found"
+    power = f"{seen:.0%} of strays would be found" if math.isfinite(seen) else "No share of strays would be found"
     rows = [
         [str(int(label)), int(count), int((known == label).sum())]
         for label, count in zip(found[order].tolist(), counts[order].tolist(), strict=True)
