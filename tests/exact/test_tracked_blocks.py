@@ -245,3 +245,16 @@ def test_the_work_of_a_call_is_counted_by_samples():
         assert mean.flatten().tolist() == pytest.approx([0.0, 100.0], abs=1e-9)
         assert bool((error < 1e-3).all())
     assert (work.frozen, work.few, work.many, work.in_float64) == (2, 2, 0, 0)
+
+
+def test_differences_on_a_grid_are_rounded_by_the_largest_value_and_by_the_offset():
+    for low, high, offset in ((-3.0, 1.0, -3 + 4 * 128.0), (-1.0, 3.0, -1 + 4 * 128.0), (-3.0, -1.0, -3 + 2 * 128.0)):
+        grid = GridPoints.of(table_of([[low], [high]]))
+        assert grid.offset == offset
+        assert grid.residual == 8 * 2.0**-53 * (3 + offset)
+
+
+def test_at_the_place_of_the_heaviest_point_itself_a_bound_moves_by_the_distance_alone():
+    """z = y_1: there is no direction to follow, so a = 1, and rho is at most |y_1 - c| + max |y - c| = 2."""
+    survivors = survivors_of(block_of(LINE, 1), [0], [1.0], [-0.5])
+    assert float(survivors.bound_at(float64([[1.25]]))) == pytest.approx(-0.5 + 0.25 * 2, abs=1e-12)

@@ -67,7 +67,7 @@ class GridPoints:
                 transposed[j].append(columns)
             residual = max(residual, float(rest.square().sum(1).max().sqrt()) * step)
         # what the differences above may have lost in float64
-        residual += 8 * 2.0**-53 * math.sqrt(table.points.shape[1]) * (max(abs(low), abs(high)) + abs(offset))
+        residual += 8 * 2.0**-53 * math.sqrt(table.points.shape[1]) * (max(-low, high) + abs(offset))
         pieces = tuple(tuple(columns) for columns in transposed)
         return cls(
             planes, pieces, offset, step, residual, tuple(norms), float(table.half_squares.sum()), half_square_step
