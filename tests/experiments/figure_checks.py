@@ -89,7 +89,9 @@ def of_odd_steps(chart: Chart) -> list[str]:
 
 
 def _is_round(x: tuple[float, ...]) -> bool:
-    """Whether the numbers are not even, or evenly spaced by a round step or in a round number of steps."""
+    """Whether the numbers are not even, or not between round ends, or have a round step or a round number of them."""
+    if not all(math.isclose(end, float(f"{end:.4g}"), rel_tol=1e-6) for end in (x[0], x[-1])):
+        return True
     if (len(x) - 1) % 5 == 0 or (len(x) + 1) % 5 == 0 or len(x) % 8 == 0 or (len(x) - 1) % 8 == 0:
         return True
     steps = [b - a for a, b in pairwise(x)]

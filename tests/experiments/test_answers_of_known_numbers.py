@@ -152,8 +152,9 @@ def test_a_mean_that_is_off_counts_in_its_standard_errors(monkeypatch):
     assert {claim.name: claim.value for claim in part.claims}["samples"] == pytest.approx(0.5 * 4)
 
 
-def test_residuals_of_states_are_their_noise_at_every_level(monkeypatch):
-    """States whose residual at every node is +-2 or +-3 sigma / h^2: a mean square of 6.5, against 6."""
+@pytest.mark.parametrize(("larger", "square"), [(3, 6.5), (1, 2.5)])
+def test_residuals_of_states_are_their_noise_at_every_level(larger, square, monkeypatch):
+    """States whose residual at every node is 2, or 3 or 1, sigma / h^2: mean squares above and below 6."""
     grid = poisson.interval()
     h = grid.spacing[0]
     asked = []
@@ -161,7 +162,7 @@ def test_residuals_of_states_are_their_noise_at_every_level(monkeypatch):
     def run(guide, n, generator, low):  # noqa: ARG001
         asked.append((n, low))
         noisy, clean = torch.zeros(2, 2, 2, 65, dtype=DOUBLE)
-        noisy[0, 0], noisy[1, 0] = -2 * low / h**2, 3 * low / h**2
+        noisy[0, 0], noisy[1, 0] = -2 * low / h**2, larger * low / h**2
         clean[:, 1] = low
         clean[:, 0] = 8e-3 * low
         return poisson.Runs(noisy, clean)
@@ -171,14 +172,14 @@ def test_residuals_of_states_are_their_noise_at_every_level(monkeypatch):
     text = poisson.residual(part)
     assert asked == [(poisson.SAMPLES // 4, low) for low in poisson.LEVELS]
     raw, denoised = part.claims
-    error = math.sqrt(2 * 2.5**2) / math.sqrt(2)  # of 4 and 9
-    assert raw.value == pytest.approx(abs(6.5 - (6 + h**4)) / error)
+    error = abs(larger**2 - 4) / 2  # of two squares
+    assert raw.value == pytest.approx(abs(square - (6 + h**4)) / error)
     assert denoised.value == pytest.approx(8e-3 * h**2 / 4, rel=1e-3)
     state, theory, after = marks_of(part.charts[0].panels[0], Line)
-    assert state.y == pytest.approx([math.sqrt(6.5) * low / h**2 for low in poisson.LEVELS])
+    assert state.y == pytest.approx([math.sqrt(square) * low / h**2 for low in poisson.LEVELS])
     assert theory.y == pytest.approx([math.sqrt(6) * low / h**2 for low in poisson.LEVELS])
     assert after.y == pytest.approx([8e-3] * 4, rel=1e-3)
-    assert f"at σ = 0.01 it is {math.sqrt(6.5) * 0.01 / h**2:.0f}" in text
+    assert f"at σ = 0.01 it is {math.sqrt(square) * 0.01 / h**2:.0f}" in text
 
 
 # gaps

@@ -67,9 +67,10 @@ def test_marks_of_one_name_are_seen():
         ([k / 60 for k in range(61)], False),  # a round number of steps
         ([k / 61 for k in range(62)], True),
         ([k * 0.05 for k in range(62)], False),  # a round step
-        ([k * 0.0333333 for k in range(62)], True),
+        ([1 + k * 3 / 61 for k in range(62)], True),
+        ([k * 0.0333333 for k in range(62)], False),  # to an end that is not round
         ([10 ** (k / 31) for k in range(63)], False),  # 31 to a decade
-        ([10 ** (k / 31.5) for k in range(63)], True),
+        ([10 ** (2 * k / 61) for k in range(62)], True),
         ([k**2 / 4 for k in range(62)], False),  # not even
         ([k / 7 for k in range(8)], False),  # few
     ],
