@@ -99,6 +99,7 @@ def test_an_interval_is_as_wide_as_chance_among_names_or_as_wilsons_errors():
     k = np.arange(n + 1)
     chance, values = stats.hypergeom.pmf(k, 2 * n, n, n), excess(k, n, n - k, n)
     deviation = (chance @ values**2 - (chance @ values) ** 2) ** 0.5
+    assert found.interval is not None
     assert found.value - found.interval[0] == pytest.approx(1.96 * deviation, rel=0.1)  # of 999 permutations
     assert found.interval[1] == 1.0  # at most all
     nothing = risk(np.zeros(2 * n))
@@ -124,6 +125,7 @@ def test_the_most_exposed_column_is_the_one_farthest_from_its_null():
     )
     assert "the most exposed column, kind {x}: 100.0% and 0.0%;" in worst.meaning
     assert worst.value == pytest.approx(excess(n, n, 0, n))
+    assert worst.interval is not None
     assert worst.interval[1] == 1.0
     assert mean.value == pytest.approx(excess(n / 2, n, 0, n))
     assert "right for 50.0% of the training rows and 0.0% of the held-out rows" in mean.meaning

@@ -146,7 +146,7 @@ def test_a_position_is_of_the_chosen_pairs():
 # the equation of the score
 
 
-def level(equation=(1.0, 4.0, 1.0, 1.0), curl=(0.09, 4.0, 1.0), error=0.4, noise=0.0):
+def level(equation=(1.0, 4.0, 1.0, 1.0), curl=(0.09, 4.0, 1.0), error=0.4, noise: float | list[float] = 0.0):
     """Five points with the same squares."""
     each = {"equation": np.tile(equation, (5, 1)), "curl": np.tile(curl, (5, 1)), "rate_error": np.full(5, error)}
     each |= {"probe_noise": np.broadcast_to(noise, 5).astype(float)}

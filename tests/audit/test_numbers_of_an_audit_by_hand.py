@@ -1,5 +1,7 @@
 """How many of everything an audit takes, and the bars by which it judges, as numbers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -37,8 +39,9 @@ def seeded():
     ],
 )  # fmt: skip
 def test_a_setting_that_is_refused_is_told_its_range(name, least, most):
+    given: dict[str, Any] = {name: -1}
     with pytest.raises(InputError, match=f"{name}: expected a whole number from {least} to {most}, got -1"):
-        Settings(**{name: -1})
+        Settings(**given)
 
 
 def test_levels_are_those_between_trivial_and_hopeless():
@@ -100,7 +103,8 @@ def test_components_are_shown_in_steps_of_two():
     sizes = tuple(np.geomspace(30.0, 0.3, 17))
     result = decided(*curves(sizes, sizes, n=3), variances=tuple(np.array(sizes) ** 2))
     marks = order.emergence_chart(result, np.random.default_rng(0)).panels[0].marks
-    shown = [mark.label for mark in marks if getattr(mark, "label", "").startswith("component")]
+    named = [getattr(mark, "label", "") for mark in marks]
+    shown = [label for label in named if label.startswith("component")]
     assert shown == [f"component {k}" for k in (1, 2, 4, 8, 16)]
     late = by_name(order.findings(result, np.random.default_rng(0)), "order")["late"]
     assert late.confidence == round(1 - 0.05 / 17, 4)

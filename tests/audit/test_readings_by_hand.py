@@ -97,7 +97,7 @@ def test_a_wrong_noise_level_is_seen_where_it_costs_a_quarter_either_way(ends):
 )
 def test_levels_are_within_the_span_and_the_schedule_or_in_all_of_it(span, ends):
     found = levels_within(VE(0.5, 8.0), span, 3)
-    assert found == pytest.approx(np.geomspace(*ends, 3))
+    assert found == pytest.approx(np.geomspace(ends[0], ends[1], 3))
     endless = levels_within(VE(0.5, 1e9), (0.1, 0.5), 2)
     assert endless == pytest.approx([0.5, 1e6])
 

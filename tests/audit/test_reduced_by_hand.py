@@ -84,7 +84,7 @@ def test_fractions_are_of_sums_and_the_larger_of_two_ranks_models():
     assert np.isnan(found.unexplained_bands[1, :, 1]).all()
     assert found.unexplained_bands[2, 1] == pytest.approx([0.5, 0.25])
     assert found.matter.tolist() == [False, True, True]
-    width = stats.norm.isf(0.025 / 3) * np.std([0.1, 0.2, 0.3, 0.4]) / 2
+    width = float(stats.norm.isf(0.025 / 3) * np.std([0.1, 0.2, 0.3, 0.4]) / 2)
     assert found.of_mean == pytest.approx(np.tile([0.25, 0.25 - width, 0.25 + width], (3, 1)))
     assert found.points == 4
 
@@ -125,6 +125,7 @@ def test_an_interval_on_both_sides_of_a_half_leaves_the_order_open():
     ratios, one = curves((3.0, 2.0, 1.0), n=10)
     other = curves((1.0, 2.0, 3.0), n=10)[1]
     first = of_order(decided(ratios, np.concatenate([one, 0.9 * other])))["components"]
+    assert first.interval is not None
     low, high = first.interval
     assert low <= 0.5 < high
     assert first.verdict.startswith("Its 3 leading")

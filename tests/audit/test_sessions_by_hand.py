@@ -91,8 +91,7 @@ def test_points_are_as_many_as_the_smaller_set_and_the_settings_allow():
 
 def test_the_bar_counts_as_many_stages_as_questions_say():
     model, bar = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE()), tqdm(file=io.StringIO())
-    few = {"levels": 4, "points": 20, "trajectories": 8, "generated": 20, "components": 1, "step_seeds": 8}
-    settings = Settings(**few, diagnostics=True)
+    settings = Settings(levels=4, points=20, trajectories=8, generated=20, components=1, step_seeds=8, diagnostics=True)
     session = Session(
         Subject(model, plane(40), plane(30, 1)), settings, second=SecondModel(model, plane(40, 2)), progress=bar
     )

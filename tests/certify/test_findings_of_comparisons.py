@@ -88,7 +88,7 @@ def test_the_ends_of_halls_interval_solve_his_equation(sign: float) -> None:
 
         return x.mean() - x.std(ddof=1) * float(brentq(off, -100, 100, xtol=1e-14))  # pyright: ignore
 
-    t = stats.t.isf(tail, K - 1)
+    t = float(stats.t.isf(tail, K - 1))
     assert (float(low[0]), float(high[0])) == (pytest.approx(end(t), rel=1e-9), pytest.approx(end(-t), rel=1e-9))
     assert (float(low[1]), float(high[1])) == (2.0, 2.0)
 

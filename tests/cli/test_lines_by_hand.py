@@ -187,11 +187,12 @@ def test_a_certificate_is_of_one_kind_whose_options_are_its_own():
 def test_guidance_needs_classes_and_classes_a_model():
     check_classes((), 1.0, None, {"samples": "x.npy"})
     check_classes(("1",), 3.0, "a:b", {"samples": None})
+    both: dict[str, str | None] = {"samples": "x.npy"}
     for given, said in (
         (((), 2.0, "a:b", {}), r"guidance: expected --classes with it, or .*guidance=2$"),
         ((("1",), float("inf"), "a:b", {}), "guidance: expected a finite number, got inf"),
         ((("1",), 1.0, None, {}), "classes: expected --model"),
-        ((("1",), 1.0, "a:b", {"samples": "x.npy"}), "samples: expected without --classes, got x.npy"),
+        ((("1",), 1.0, "a:b", both), "samples: expected without --classes, got x.npy"),
     ):
         with pytest.raises(InputError, match=said):
             check_classes(*given)

@@ -205,7 +205,7 @@ def test_an_array_of_no_stated_kind_is_what_its_axes_say_or_refused(shape, expec
         assert np.array_equal(values.transpose(0, 2, 3, 1), array)
 
 
-def examples(*values, kind="vectors", data_range=None, dtype=np.float32):
+def examples(*values, kind="vectors", data_range=None, dtype: type[np.generic] = np.float32):
     rows = np.array(values, dtype=dtype)
     return Examples("data", "x", rows[:, None] if rows.ndim == 1 else rows, data_range=data_range, kind=kind)
 

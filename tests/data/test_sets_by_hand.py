@@ -218,7 +218,9 @@ def test_a_training_file_has_the_included_canaries_and_labels_for_all():
     extra = canaries.examples[canaries.included]
     assert len(arrays["train"]) == len(arrays["train_labels"]) == len(data.train) + len(extra)
     assert sorted(map(tuple, arrays["train"])) == sorted(map(tuple, torch.cat([data.train, extra]).tolist()))
-    label_of = dict(zip(map(tuple, data.train.tolist()), data.train_labels.tolist(), strict=True))  # pyright: ignore
+    assert data.train_labels is not None
+    assert data.heldout_labels is not None
+    label_of = dict(zip(map(tuple, data.train.tolist()), data.train_labels.tolist(), strict=True))
     known = [
         label_of.get(tuple(row), label) == label
         for row, label in zip(arrays["train"], arrays["train_labels"], strict=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffuscope.denoisers import require_fits_data, require_fits_model, require_shape_and_range
+from diffuscope.denoisers import Batch, BatchTime, require_fits_data, require_fits_model, require_shape_and_range
 from diffuscope.denoisers.devices import carry
 from diffuscope.denoisers.statistics_fit import _mahalanobis
 from diffuscope.denoisers.weights_file import DEEPEST, MOST, _collect, _collect_list, _is_text, _what
@@ -24,7 +24,7 @@ class Asked:
     def __init__(self, schedule: Schedule, factor: float = 0.5) -> None:
         self.schedule, self.factor, self.times = schedule, factor, list[float]()
 
-    def __call__(self, x_t: Tensor, t: float) -> Tensor:
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         self.times.append(float(t))
         return self.factor * x_t
 

@@ -129,9 +129,8 @@ def _cells(bars: Bars) -> list[tuple[float, float, float]]:
 
 def _at(line: Line, x: float) -> float:
     """The height of the line at x."""
-    return float(
-        np.interp(x, *(np.array(each) for each in zip(*sorted(zip(line.x, line.y, strict=True)), strict=True)))
-    )
+    places, heights = zip(*sorted(zip(line.x, line.y, strict=True)), strict=True)
+    return float(np.interp(x, places, heights))
 
 
 OF_SOUND_ANSWERS = (of_one_name, of_odd_steps, unlike_a_density)

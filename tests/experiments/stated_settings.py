@@ -35,6 +35,7 @@ def unstated(source: str, said: str = "") -> Iterator[Found]:
     known, in_order = stated(said), figures(said)
     for block in tree.body:
         for number in numbers(block):
+            assert isinstance(number.value, int | float)
             if number.value not in known:
                 yield number.lineno, number.value
         for line, values in lists(block):

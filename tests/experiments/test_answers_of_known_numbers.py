@@ -138,6 +138,8 @@ def test_samples_of_a_posterior_are_compared_mode_by_mode(monkeypatch):
     assert isinstance(band, Line)
     assert band.low == pytest.approx((mean - 1.645 * spread).tolist())
     assert band.high == pytest.approx((mean + 1.645 * spread).tolist())
+    assert isinstance(exact, Line)
+    assert isinstance(sampled, Line)
     assert exact.y == pytest.approx(spread.tolist())
     assert sampled.y == pytest.approx(fields[:, 1].std(0).tolist())
 

@@ -164,7 +164,7 @@ def test_the_largest_deviation_of_all_data_sets_and_levels_is_claimed(monkeypatc
 @pytest.mark.parametrize("sign", [1, -1])
 def test_ends_of_guides_are_compared_on_either_side_in_units_of_their_bounds(sign, monkeypatch):
     """Half a unit off in the mean, or a quarter in the variance, where the last doubling changed almost one."""
-    unit = 1 - dps_is_biased.ENDS
+    unit = 1 - dps_is_biased.LEFT
     made = iter(
         [
             (mean + sign * off, variance + sign * more)
@@ -201,7 +201,7 @@ def test_ends_of_guides_are_compared_on_either_side_in_units_of_their_bounds(sig
 @pytest.mark.parametrize("sign", [1, -1])
 def test_projected_samplers_are_compared_on_either_side_in_units_of_their_bounds(sign, monkeypatch):
     here, made = constraint_is_not_posterior, []
-    unit = 1 - here.ENDS
+    unit = 1 - here.LEFT
     for rho in here.CORRELATIONS:
         for mean, variance in (here.projected_limit(rho), (rho * here.Y, 1 - rho**2)):
             made.append((mean + sign * 0.25, variance + sign * (0.5 if rho == here.CORRELATIONS[0] else 0.0)))

@@ -33,7 +33,7 @@ from diffuscope.schedules import VE
 
 DOUBLE = torch.float64
 SCHEDULE = VE(0.01, 40.0)
-NAMES = (
+NAMES: tuple[str, ...] = (
     "mean", "Wiener", "empirical", "smoothed", "local", "boundary", "equivariant", "composition", "PCA-local",
     "empirical, nearest", "empirical, per batch", "local, per batch", "PCA-local, per batch",
 )  # fmt: skip
@@ -119,10 +119,8 @@ def test_levels_show_methods_that_answer_from_the_same_place_and_then_those_that
 
 
 def test_levels_show_the_median_of_r2_and_the_mean_of_errors_and_cosines():
-    at = Measured(
-        Method("m", lambda *_: constant(0.0)), (0, 0), *(torch.tensor([[0.0, 0.1, 0.8]] * 2, dtype=DOUBLE),) * 3,
-        torch.ones(2),
-    )  # fmt: skip
+    each = torch.tensor([[0.0, 0.1, 0.8]] * 2, dtype=DOUBLE)
+    at = Measured(Method("m", lambda *_: constant(0.0)), (0, 0), each, each, each, torch.ones(2))
     found = dict.fromkeys(NAMES, at)
     same, _ = level_charts(a_subject(), found, rng())
     heights = [lines_of(panel)["local"].y for panel in same.panels]

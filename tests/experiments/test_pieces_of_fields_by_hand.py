@@ -108,7 +108,9 @@ def test_the_denoiser_of_a_gaussian_on_the_line_and_its_noised_moments():
 
 def test_the_posterior_and_the_coverage_of_dps_by_hand():
     assert dps_is_biased.exact_moments(0.5) == pytest.approx((0.8, 0.2))
-    assert dps_is_biased.prior(2.0).distribution.trace == 2.0
+    distribution = dps_is_biased.prior(2.0).distribution
+    assert isinstance(distribution, Gaussian)
+    assert distribution.trace == 2.0
     for r in (0.3, 1.0):
         variance, keep = r**2 / 2 * (1 - math.exp(-2 / r**2)), 1 - math.exp(-1 / r**2)
         error = math.sqrt((1 - keep) ** 2 + keep**2 * r**2)

@@ -58,10 +58,10 @@ def test_noise_levels_are_nodes_of_a_rule_in_their_logarithm():
 
 
 class Known(LinearDenoiser):
-    """A linear denoiser that answers by sigma times a matrix, and what it is given."""
+    """A linear denoiser that answers by t times a matrix, and what it is given."""
 
-    def map_at(self, sigma):
-        return torch.eye(2, dtype=DOUBLE) + sigma * row((0.1, 0.2), (0.0, -0.3)), row(0.0, 0.0)
+    def map_at(self, t):
+        return torch.eye(2, dtype=DOUBLE) + t * row((0.1, 0.2), (0.0, -0.3)), row(0.0, 0.0)
 
 
 def test_what_is_generated_is_the_exponential_of_the_weighted_maps():

@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,10 +34,10 @@ class Listed(np.random.Generator):
         assert len(drawn) == size
         return drawn
 
-    def choice(self, a, size=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def choice(self, a, size: Any = None):  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._next(a.tolist(), size=size[0])
 
-    def multinomial(self, n, pvals, size=None):
+    def multinomial(self, n, pvals: Any, size=None):
         return self._next(n, pvals.tolist(), size=size)
 
     def multivariate_hypergeometric(self, colors, nsample, size=None):  # pyright: ignore[reportIncompatibleMethodOverride]

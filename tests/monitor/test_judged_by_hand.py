@@ -11,7 +11,7 @@ from diffuscope.audit.copy_search import Copies, CopySearch
 from diffuscope.audit.frechet_ratio import Fidelity
 from diffuscope.audit.repeats import Repeats
 from diffuscope.findings import FrechetDistance
-from diffuscope.monitor.judged_copies import JudgedCopies, _sentence, _word, judged_copies, with_distance
+from diffuscope.monitor.judged_copies import JudgedCopies, Word, _sentence, _word, judged_copies, with_distance
 from diffuscope.monitor.repeated_looks import rank_bounds, rank_p_value
 
 
@@ -81,11 +81,11 @@ def test_an_entry_of_the_list_is_copying_at_the_level_and_suspected_above_it(mon
     assert above.copied_interval[0] < 0.8 < above.copied_interval[1]
 
 
-def judged_as(word: str) -> JudgedCopies:
+def judged_as(word: Word) -> JudgedCopies:
     return JudgedCopies(
         word=word, sentence="Said.", copied=0.0, copied_interval=(0.0, 0.1), samples=9, heldout=40, p_value=1.0,
         level=0.005, detectable={"exact": 0.1},
-    )  # pyright: ignore[reportArgumentType]  # fmt: skip
+    )  # fmt: skip
 
 
 def far(ratio: float, error: float = 0.0) -> Fidelity:

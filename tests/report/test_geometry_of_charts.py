@@ -3,13 +3,19 @@
 import base64
 import io
 import math
+from collections.abc import Iterable
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.artist import Artist
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.quiver import Quiver
 from PIL import Image
 
 from diffuscope.errors import InputError
@@ -33,6 +39,7 @@ from diffuscope.findings import (
 from diffuscope.report import charts_png, drawing, image_png
 from diffuscope.report.theme import HEAT_LEVELS, LIGHT, SERIES, _heat_ramp, figure_style
 
+Kind = TypeVar("Kind", bound=Artist)
 PICTURE = heat_map([0, 1, 2], [0, 1], torch.tensor([[1.0, 2.0]]))
 
 
@@ -42,6 +49,15 @@ def drawn(*marks, figure=None, **panel):
         axes = (figure or Figure(figsize=(4, 3))).subplots()
         drawing.draw_panel(axes, Panel("", panel.pop("x_label", "x"), panel.pop("y_label", "y"), marks, **panel))
     return axes
+
+
+def only(kind: type[Kind], artists: Iterable[Artist | None]) -> list[Kind]:
+    """The artists, all of which are of that kind."""
+    found = []
+    for artist in artists:
+        assert isinstance(artist, kind)
+        found.append(artist)
+    return found
 
 
 def height(*panels):
@@ -141,7 +157,9 @@ def test_a_legend_shows_points_that_are_small_and_pale_in_full():
     many = [k / 30 for k in range(30)]
     axes = drawn(points(many, many, "points"), line(many, many, "curve"))
     drawing._legends(axes.figure, [axes])
-    point, curve = axes.get_legend().legend_handles
+    legend = axes.get_legend()
+    assert legend is not None
+    point, curve = only(Line2D, legend.legend_handles)
     assert (point.get_markersize(), point.get_alpha()) == (5.0, 1.0)
     assert curve.get_alpha() is None
     assert curve.get_markersize() != 5.0
@@ -154,7 +172,8 @@ def test_a_legend_shows_points_that_are_small_and_pale_in_full():
 def test_bars_of_a_group_share_eight_tenths_of_its_place():
     """Two labels: 0.4 each, centered 0.2 left and right of the group's place, with 8% of air."""
     axes = drawn(groups(["a", "b"], {"one": [1, 2], "two": [3, 4]}))
-    found = [(bar.get_x() + bar.get_width() / 2, bar.get_width(), bar.get_height()) for bar in axes.patches]
+    bars = only(Rectangle, axes.patches)
+    found = [(bar.get_x() + bar.get_width() / 2, bar.get_width(), bar.get_height()) for bar in bars]
     expected = [(-0.2, 0.368, 1), (0.8, 0.368, 2), (0.2, 0.368, 3), (1.2, 0.368, 4)]
     assert np.allclose(found, expected)
     assert [to_hex(bar.get_facecolor()) for bar in axes.patches[::2]] == list(SERIES[:2])
@@ -199,11 +218,11 @@ def test_names_of_cells_stand_beside_their_middles():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y", "z"]
     assert not any(spine.get_visible() for spine in axes.spines.values())
     assert {tick.tick1line.get_markersize() for tick in axes.xaxis.get_major_ticks()} == {0}
-    (mesh,) = axes.collections
-    assert isinstance(mesh, QuadMesh)
-    assert mesh.get_coordinates()[..., 0].tolist() == [[0, 1, 2, 3]] * 3
-    assert mesh.get_coordinates()[..., 1].tolist() == [[row] * 4 for row in (0, 1, 2)]
-    assert (to_hex(mesh.get_edgecolor()[0]), mesh.get_linewidth()) == (LIGHT["paper"], 1.2)
+    (mesh,) = only(QuadMesh, axes.collections)
+    corners = np.asarray(mesh.get_coordinates())
+    assert corners[..., 0].tolist() == [[0, 1, 2, 3]] * 3
+    assert corners[..., 1].tolist() == [[row] * 4 for row in (0, 1, 2)]
+    assert (to_hex(np.asarray(mesh.get_edgecolor())[0]), mesh.get_linewidth()) == (LIGHT["paper"], 1.2)
 
 
 def test_the_ink_of_a_cell_changes_in_the_middle_of_its_range():
@@ -217,11 +236,13 @@ def test_the_ink_of_a_cell_changes_in_the_middle_of_its_range():
 @pytest.mark.parametrize(("given", "limits"), [(None, (1.0, 4.0)), ((0, 9), (0, 9))])
 def test_colors_of_a_map_reach_over_its_values_or_the_range_that_is_given(given, limits):
     values = torch.tensor([[1.0, float("nan")], [4.0, 2.0]])
-    (mesh,) = drawn(heat_map([0, 1, 3], [0, 2, 5], values, color_range=given)).collections
+    (mesh,) = only(QuadMesh, drawn(heat_map([0, 1, 3], [0, 2, 5], values, color_range=given)).collections)
     assert mesh.get_clim() == limits
-    assert mesh.get_array().mask.tolist() == [[False, True], [False, False]]
-    assert mesh.get_coordinates()[0, :, 0].tolist() == [0, 1, 3]
-    assert mesh.get_coordinates()[:, 0, 1].tolist() == [0, 2, 5]
+    shown, corners = mesh.get_array(), np.asarray(mesh.get_coordinates())
+    assert isinstance(shown, np.ma.MaskedArray)
+    assert shown.mask.tolist() == [[False, True], [False, False]]
+    assert corners[0, :, 0].tolist() == [0, 1, 3]
+    assert corners[:, 0, 1].tolist() == [0, 2, 5]
 
 
 def test_what_lies_over_other_marks_lets_them_shine_through():
@@ -249,7 +270,7 @@ def test_a_rule_lies_on_its_band_above_the_grid_and_below_all_marks():
 
 
 def test_arrows_have_shafts_of_six_thousandths_of_the_panel_and_heads_four_times_as_wide():
-    (field,) = drawn(arrows([1.0], [2.0], [0.5], [1.0])).collections
+    (field,) = only(Quiver, drawn(arrows([1.0], [2.0], [0.5], [1.0])).collections)
     assert (field.width, field.headwidth, field.scale) == (0.006, 4.0, 1.0)
     assert (field.get_linewidth(), field.get_zorder()) == ([0.5], 3)  # over maps, which are 1 at most
 

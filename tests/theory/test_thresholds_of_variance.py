@@ -89,8 +89,8 @@ class Denser(Gaussian):
 
     share: float
 
-    def log_prob(self, *given: Any) -> Tensor:
-        return super().log_prob(*given) + math.log1p(self.share)
+    def log_prob(self, x_t: Tensor, alpha: Any, sigma: Any) -> Tensor:
+        return super().log_prob(x_t, alpha, sigma) + math.log1p(self.share)
 
 
 @pytest.mark.parametrize(
