@@ -93,7 +93,7 @@ def test_samples_as_far_from_both_sets_decide_nothing():
     assert (tied.decided, tied.share, tied.p_value) == (0, 0.5, 1.0)
     near = nearness.nearness(torch.full((4, 1), 0.1), train, heldout, 0.01, 0, copied=torch.ones(2, 1))
     assert (near.decided, near.share) == (4, 1.0)
-    assert (near.planted, near.detectable) == (0.0, math.inf)  # planted copies are as far from both
+    assert (near.planted, near.detectable) == (0.5, math.inf)  # planted copies are as far from both
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The finding of several compared levels of noise, from errors made by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_a_likelihood_that_counts_its_calls_is_told_how_far_two_of_them_are_apar
 )
 def test_a_row_may_end_exactly_a_billionth_elsewhere_and_float32_a_thousandth(alone, single, tone) -> None:
     """In units of a scale of one: a map to 0 for several rows, and for one or in float32 to the distance given."""
-    problem = unequal_gaussian()
+    problem = replace(unequal_gaussian())  # of its own, as the other is shared
     vars(problem)["_end"] = torch.ones_like(problem.start(VE()))
     rounded = float(torch.tensor(single, dtype=torch.float32))
 

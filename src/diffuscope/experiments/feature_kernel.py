@@ -15,7 +15,7 @@ the terms r and rho, and the numbers compared with, were derived and computed in
 
 The first part takes P/F = 4, 16 and 64. It trains 2,000 models of 16 features at each, 2,400 of 64, and 400, 200 and 80
 of 256, and compares them at 17 places of [-1.2, 1.2] at t = 0.1 and 0.3. The second takes bumps on [-1.5, 1.5], a
-quadrature of 32 times, and t = 0.05, 0.1, 0.2 and 0.3; its map is of 41 x 41 cells. Intervals, from 0.025 to 0.975, are
+quadrature of 32 times, and t = 0.05, 0.1, 0.2 and 0.3; its map is of 45 x 45 cells. Intervals, from 0.025 to 0.975, are
 of 200 resamples.
 """
 
