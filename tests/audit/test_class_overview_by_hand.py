@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ from diffuscope.audit.result import AuditResult
 from diffuscope.audit.subject import Settings, Subject
 from diffuscope.audit.verdict import Verdict
 from diffuscope.errors import InputError
-from diffuscope.findings import Finding
+from diffuscope.findings import Finding, Tone
 
 # corrections and the overview
 
 
-def finding(name="memorized.verdict", tone="good", p_value=None, value=1.0, interval=None, verdict="So."):
+def finding(name="memorized.verdict", tone: Tone = "good", p_value=None, value=1.0, interval=None, verdict="So."):
     return Finding(
         name=name, title="", value=value, unit="%", verdict=verdict, tone=tone, p_value=p_value, power="-",
         interval=interval,
@@ -54,7 +55,7 @@ def test_a_class_has_the_least_of_its_p_values_times_their_number():
 def test_attention_by_chance_is_that_of_one_test_which_the_correction_takes_away():
     """Of two classes: 0.004 stays 0.008 and 0.006 becomes 0.008 too; 0.01 at the level 0.01 was no finding."""
 
-    def chance(p, q, level=0.01, tone="attention"):
+    def chance(p, q, level=0.01, tone: Tone = "attention"):
         results = {
             y: audit(order=Answer(findings=[finding("order.verdict", tone, each)])) for y, each in ((3, p), (4, q))
         }
@@ -103,7 +104,9 @@ def test_the_overview_has_the_worst_word_and_the_classes_that_have_it():
 class Judged(AuditResult):
     """An audit with a verdict."""
 
-    verdict = Verdict("sound", "", ())
+    @property
+    def verdict(self) -> Verdict:
+        return self.__dict__["verdict"]
 
 
 def of_one(word, because=("order.verdict",), corrected=None, by_chance=()):
@@ -172,7 +175,7 @@ def test_classes_are_labels_of_the_data_and_of_the_model():
     assert asked().asked == (0, 1, 2)
     assert asked([2, 0, 2]).asked == (2, 0)
     assert asked(known=1, labels=(0, 0, 0, 0)).asked == (0,)
-    for given, told in (
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"known": 2}, r"the model's classes, 0 \.\. 1, as labels of the data, got 2"),
         ({"labels": (-1, 0, 1, 1)}, r"0 \.\. 2, as labels of the data, got -1"),
         ({"classes": [1, 7]}, "labels of the training data, 0, 1, 2, got 7"),
@@ -181,7 +184,8 @@ def test_classes_are_labels_of_the_data_and_of_the_model():
         ({"guidance": "2"}, "guidance: expected a finite number, got '2'"),
         ({"known": 0}, "a model with classes"),
         ({"heldout_labels": None}, "got held-out data without"),
-    ):
+    )
+    for given, told in refused:
         with pytest.raises(InputError, match=told):
             asked(**given)
 

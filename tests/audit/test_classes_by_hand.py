@@ -262,7 +262,7 @@ def test_samples_that_equal_examples_of_other_classes_count_at_half_the_level_of
             assert first.verdict == "None of the 6 samples is a copy of a training example of another class."
         assert answer.blocks == []
     session = other_classes(20)[0]
-    session.settings.significance = 2 * 20 / math.comb(25, 3)  # the level itself
+    vars(session.settings)["significance"] = 2 * 20 / math.comb(25, 3)  # the level itself
     exact = copies(**equal(3, 19))
     assert class_copies._finding(session, exact, [], "pixels").tone == "good"
 

@@ -122,7 +122,7 @@ def test_the_distance_of_a_pair_is_the_difference_of_its_rank_correlations(n, m)
     found = column_pairs(table, encoded[:n], encoded[n:], 100, rng(), permutations=9)
     assert found is not None
     ranks = values.argsort(1).argsort(1)
-    one, other = (np.corrcoef(part)[0, 1] for part in (ranks[:, :n], ranks[:, n:]))
+    one, other = (np.corrcoef(part[0], part[1])[0, 1] for part in (ranks[:, :n], ranks[:, n:]))
     assert found.of_samples == pytest.approx([one])
     assert found.of_heldout == pytest.approx([other])
     assert found.distance == pytest.approx([abs(one - other)])

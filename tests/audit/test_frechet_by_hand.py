@@ -93,9 +93,9 @@ def test_sets_are_as_large_as_the_smallest_and_half_of_the_heldout_data(sizes, s
 def test_a_covariance_needs_an_example_more_than_it_has_features():
     rows = torch.randn(8, 3, generator=stream())
     assert fidelity(rows, rows, rows + 1, 0).size == 4
-    for sizes in ((3, 8, 8), (8, 3, 8), (8, 8, 7)):
+    for n, m, k in ((3, 8, 8), (8, 3, 8), (8, 8, 7)):
         with pytest.raises(InputError, match="needs 4 examples; expected 4 samples, 4 training and 8 held-out"):
-            fidelity(*(rows[:n] for n in sizes), 0)
+            fidelity(rows[:n], rows[:m], rows[:k], 0)
     with pytest.raises(InputError, match="expected examples whose features differ"):
         fidelity(rows, rows, torch.ones(8, 3), 0)
 

@@ -85,6 +85,7 @@ def test_a_multiple_of_the_squared_noise_is_taken_off():
 def test_knowledge_whose_interval_begins_at_nothing_is_no_evidence():
     nothing = dataclasses.replace(FOUND, beyond_gaussian=PathEntropy(0.5, 0.0, 0.5))
     beyond, *_ = information_findings(nothing, 0.01)
+    assert beyond.interval is not None
     assert (beyond.interval[0], beyond.tone) == (0.0, "attention")
     assert beyond.verdict.startswith("There is no evidence")
     some = dataclasses.replace(FOUND, beyond_gaussian=PathEntropy(0.5, 0.0, 0.25))
@@ -106,4 +107,6 @@ def test_the_chart_of_information_has_a_line_for_every_kind_and_no_rate_at_zero(
     assert [mark.at for mark in fisher.marks if isinstance(mark, Rule)] == [3.0]
     assert [mark.at for mark in rates.marks if isinstance(mark, Rule)] == [0.0, 3.0]
     assert len(rates.marks) == 4
-    assert math.isfinite(rates.marks[0].y[0])
+    rate = rates.marks[0]
+    assert isinstance(rate, Line)
+    assert math.isfinite(rate.y[0])

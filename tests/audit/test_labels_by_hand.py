@@ -32,6 +32,7 @@ def test_the_shortage_that_is_found_has_the_noncentrality_of_the_power(samples, 
     level, freedom, p = 0.01, classes - 1, 1 / classes
     critical = stats.chi2.isf(level, freedom)
     needed = optimize.brentq(lambda x: stats.ncx2.sf(critical, freedom, x) - 0.95, 0.1, 200)
+    assert isinstance(needed, float)
     scale = 1 / samples + 1 / others + 1 / known
 
     def beyond(delta):

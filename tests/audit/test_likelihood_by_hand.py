@@ -32,7 +32,8 @@ def written_out(rows, samples, training):
         log_share = np.log(weights) + log_density(squares, variance, d)
         share = np.exp(log_share - logsumexp(log_share, axis=1, keepdims=True))
         variance = np.maximum((share * squares).sum(0) / (d * share.sum(0)), math.exp(-40))
-    log_q = logsumexp(log_density(((rows[:, None] - samples) ** 2).sum(2), variance[:m], d), axis=1) - math.log(m)
+    log_densities = log_density(((rows[:, None] - samples) ** 2).sum(2), variance[:m], d)
+    log_q = np.asarray(logsumexp(log_densities, axis=1)) - math.log(m)
     return 100 / d * (log_q[~training].mean() - log_q[training].mean())
 
 
@@ -51,15 +52,18 @@ def test_features_are_standardized_over_both_sets_and_the_names_are_exchanged():
     center, scale = both.mean(0), both.std(0, ddof=1)
     rows, chosen = (both - center) / scale, (samples - center) / scale
     training = np.arange(24) < 12
-    given = [torch.from_numpy(100 * x + 7).float() for x in (samples, train, heldout)]
-    found = generalization_gap(*given, rng())
+    ours, known, others = (torch.from_numpy(100 * x + 7).float() for x in (samples, train, heldout))
+    found = generalization_gap(ours, known, others, rng())
     assert found.value == pytest.approx(written_out(rows, chosen, training), rel=1e-3)
+    assert found.p_value is not None
     assert found.p_value * 100 == pytest.approx(round(found.p_value * 100))
     assert (found.copies, found.reader) == ("low", "images")
-    constant = [torch.cat([x, torch.full((12, 1), 3.0)], 1) for x in given]
-    wide = [np.column_stack([x, np.zeros(len(x))]) for x in (rows, chosen)]
-    assert generalization_gap(*constant, rng()).value == pytest.approx(written_out(*wide, training), rel=1e-3)
-    copied = generalization_gap(given[1], *given[1:], rng())
+    constant = (torch.cat([x, torch.full((12, 1), 3.0)], 1) for x in (ours, known, others))
+    of_ours, of_known, of_others = constant
+    wide_rows, wide_chosen = (np.column_stack([x, np.zeros(len(x))]) for x in (rows, chosen))
+    wide = generalization_gap(of_ours, of_known, of_others, rng())
+    assert wide.value == pytest.approx(written_out(wide_rows, wide_chosen, training), rel=1e-3)
+    copied = generalization_gap(known, known, others, rng())
     assert copied.p_value == 0.01
     assert copied.value < -1000  # every training row has a sample of hardly any variance
 

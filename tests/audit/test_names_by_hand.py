@@ -8,6 +8,7 @@ import torch
 
 from diffuscope.audit import name_permutations
 from diffuscope.audit.exchanged_names import named_pool, named_rows
+from diffuscope.audit.measure import Measure
 from diffuscope.audit.name_permutations import (
     _nearest,
     _nearest_others,
@@ -25,6 +26,11 @@ def rng(seed=0):
 
 def column(values):
     return torch.tensor(np.array(values, dtype=float))[:, None].float()
+
+
+def ends(measure: Measure) -> tuple[float, float]:
+    assert measure.interval is not None
+    return measure.interval
 
 
 def nearest(x, rows, own=None):
@@ -74,19 +80,20 @@ def test_copies_of_training_rows_lose_all_privacy_and_no_more():
     """The values are at the ends of their ranges, and so are the intervals."""
     train, heldout = column([0, 10, 20, 30]), column([1000, 1001, 1003, 1006])
     copied = privacy_losses(train, train, heldout, rng())
-    assert [(each.value, each.interval[1]) for each in copied] == [(1.0, 1.0)] * 2
+    assert [(each.value, ends(each)[1]) for each in copied] == [(1.0, 1.0)] * 2
     others = privacy_losses(train, heldout, train, rng())
-    assert [(each.value, each.interval[0]) for each in others] == [(-1.0, -1.0)] * 2
+    assert [(each.value, ends(each)[0]) for each in others] == [(-1.0, -1.0)] * 2
     copies, share = adversarial_accuracy(train, train, rng())
-    assert (copies.value, copies.interval[0], share.value, share.interval[1]) == (0.0, 0.0, 1.0, 1.0)
+    assert (copies.value, ends(copies)[0], share.value, ends(share)[1]) == (0.0, 0.0, 1.0, 1.0)
     apart, share = adversarial_accuracy(heldout, train, rng())
-    assert (apart.value, apart.interval[1], share.value, share.interval[0]) == (1.0, 1.0, 0.0, 0.0)
-    assert copies.interval[1] < 0.9  # 1.96 deviations
+    assert (apart.value, ends(apart)[1], share.value, ends(share)[0]) == (1.0, 1.0, 0.0, 0.0)
+    assert ends(copies)[1] < 0.9  # 1.96 deviations
     for each in (*copied, *others, copies, apart, share):  # of 999 permutations
+        assert each.p_value is not None
         assert 1000 * each.p_value == pytest.approx(round(1000 * each.p_value))
     for sets, end in (((train, heldout), 1), ((heldout, train), 0)):
         near = share_nearer_training(train + 0.1, *sets, rng())
-        assert (near.value, near.interval[end], near.null) == (end, end, 0.5)
+        assert (near.value, ends(near)[end], near.null) == (end, end, 0.5)
 
 
 @pytest.mark.parametrize(("sizes", "most", "n"), [((8, 5, 6), 99, 5), ((3, 5, 6), 99, 3), ((8, 7, 9), 4, 4)])

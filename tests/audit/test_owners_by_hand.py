@@ -12,6 +12,7 @@ from diffuscope.audit import owner_findings
 from diffuscope.audit.attack_scores import FLOOR
 from diffuscope.audit.owner_findings import audited_owners, owners_finding, owners_table
 from diffuscope.audit.owner_sets import FOLDS, OwnerTest, _statistic, detectable_difference, owner_tests
+from diffuscope.report import Table
 
 
 def rng(seed=0):
@@ -133,7 +134,7 @@ def test_losses_and_difficulties_of_the_owners_examples_are_in_their_places(monk
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_owners_of_one_part_are_none(side):
-    owners = [None, None]
+    owners: list[torch.Tensor | None] = [None, None]
     owners[side] = torch.tensor([1, 1])
     assert inspect.unwrap(audited_owners)(session(owners)) is None
 
@@ -180,6 +181,7 @@ def test_the_power_is_that_for_the_owner_with_the_fewest_examples_of_both_kinds(
 def test_the_table_of_owners_has_the_untested_ones_last():
     tests = [owner(5, math.nan, math.nan), owner(4, 0.5, 0.9), owner(3, 0.1, 0.3), owner(2, 0.5, 0.9)]
     (table,) = owners_table(tests)
+    assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["3", "2", "4", "5"]
     assert table.rows[0][1:] == [30, 40, 0.1, 0.3]
     assert table.rows[3][1:] == [30, 40, None, None]

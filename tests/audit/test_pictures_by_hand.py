@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from diffuscope.audit.pictures import as_images, is_series, ordinary_samples
+from diffuscope.findings import Chart, Line, Points
+from diffuscope.report import Gallery
 
 
 def decoded(picture):
@@ -19,9 +21,11 @@ def decoded(picture):
 def test_the_picture_of_a_volume_is_its_middle_slice(depth, middle):
     volumes = torch.arange(float(depth))[:, None, None].expand(2, 1, depth, 3, 3)
     shown = as_images(volumes)
+    assert shown is not None
     assert shown.shape == (2, 1, 3, 3)
     assert (shown == middle).all()
     (gallery,) = ordinary_samples(volumes, volumes + torch.rand(2, 1, depth, 3, 3))
+    assert isinstance(gallery, Gallery)
     assert gallery.how_to_read.endswith("Can you tell which is which? Middle slices of volumes.")
 
 
@@ -42,6 +46,7 @@ def test_images_of_a_sheet_are_apart_by_a_gray_pixel_and_missing_ones_are_light(
     x = torch.zeros(3, 1, 2, 3)
     x[2] = 8.0
     (gallery,) = ordinary_samples(x[:2], x)
+    assert isinstance(gallery, Gallery)
     sheet = decoded(gallery.items[0].pictures[0])
     scale = 320 // (8 * 4 - 1)
     assert sheet.shape[:2] == ((8 * 3 - 1) * scale, (8 * 4 - 1) * scale)
@@ -58,21 +63,28 @@ def test_images_of_a_sheet_are_apart_by_a_gray_pixel_and_missing_ones_are_light(
 def test_eight_series_are_curves_of_their_first_channel():
     x = torch.randn(9, 2, 5, generator=torch.Generator().manual_seed(0))
     (chart,) = ordinary_samples(x, x[:3] + 1)
+    assert isinstance(chart, Chart)
     ours, theirs = chart.panels
     assert (ours.title, theirs.title) == ("samples", "held-out examples")
-    assert (len(ours.marks), len(theirs.marks)) == (8, 3)
-    assert ours.marks[7].y == pytest.approx(x[7, 0].tolist())
-    assert list(ours.marks[0].x) == [0, 1, 2, 3, 4]
-    assert theirs.marks[1].y == pytest.approx((x[1, 0] + 1).tolist())
+    of_ours, of_theirs = ([mark for mark in panel.marks if isinstance(mark, Line)] for panel in (ours, theirs))
+    assert (len(ours.marks), len(theirs.marks)) == (len(of_ours), len(of_theirs)) == (8, 3)
+    assert of_ours[7].y == pytest.approx(x[7, 0].tolist())
+    assert list(of_ours[0].x) == [0, 1, 2, 3, 4]
+    assert of_theirs[1].y == pytest.approx((x[1, 0] + 1).tolist())
 
 
 def test_a_thousand_points_of_each_kind_are_shown():
     x = torch.randn(1001, 2, generator=torch.Generator().manual_seed(0))
     (chart,) = ordinary_samples(x, x[:7] + 1)
+    assert isinstance(chart, Chart)
     (panel,) = chart.panels
     heldout, samples = panel.marks
+    assert isinstance(heldout, Points)
+    assert isinstance(samples, Points)
     assert (len(heldout.x), len(samples.x)) == (7, 1000)
     assert samples.y[999] == pytest.approx(float(x[999, 1]))
     assert panel.equal_scales
     assert chart.title == "Samples beside held-out examples"
-    assert ordinary_samples(x, x, examples=False)[0].title == "Samples"
+    (alone,) = ordinary_samples(x, x, examples=False)
+    assert isinstance(alone, Chart)
+    assert alone.title == "Samples"

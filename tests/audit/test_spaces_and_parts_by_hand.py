@@ -177,6 +177,7 @@ def test_samples_of_one_step_are_drawn_in_parts_of_their_own_noise(steps):
     made = Subject(model, x, x + 1)
     settings = Settings(generated=150, consistency_steps=steps, seed=3)
     changed, samples = one_step.with_samples(made, settings, None, None)
+    assert samples is not None
     assert samples.shape == (150, 3)
     assert len(torch.unique(samples, dim=0)) == 150
     assert samples.std() == pytest.approx(1.0 if steps == 1 else float(samples.std()), rel=0.15)
@@ -211,6 +212,8 @@ def test_one_example_of_each_of_twenty_groups_is_enough():
     assert (len(units.train), len(units.heldout)) == (20, 20)
     places = units.train[:, 0].long()
     assert (places // 2).tolist() == list(range(20))
+    assert units.train_labels is not None
+    assert units.heldout_labels is not None
     assert units.train_labels.tolist() == places.tolist()
     assert (units.heldout_labels - 100).tolist() == (units.heldout[:, 0].long() - 60).tolist()
     assert (units.train_groups, units.heldout_groups, units.train_owners, units.heldout_owners) == (None,) * 4

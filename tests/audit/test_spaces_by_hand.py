@@ -97,6 +97,7 @@ def test_faults_are_planted_on_a_half_of_forty_heldout_examples(count):
         assert others is made.heldout
         return
     assert len(planted_on.train) == len(others) == 20
+    assert planted_on.train_labels is not None
     assert planted_on.train_labels.tolist() == planted_on.train[:, 0].tolist()
     assert sorted(torch.cat([planted_on.train, others])[:, 0].tolist()) == list(range(40))
     bare = subject(made.train, made.heldout)

@@ -12,6 +12,7 @@ from test_cards_of_membership import gap
 from diffuscope.audit import membership as membership_module
 from diffuscope.audit.attack_scores import ATTACKS, PairedLosses
 from diffuscope.audit.copy_search import Copies
+from diffuscope.audit.denoising_gap import Gap
 from diffuscope.audit.exact_matches import exact_matches, near_matches
 from diffuscope.audit.membership import _loss_area, membership
 from diffuscope.audit.memorization import Memorization, verdict
@@ -37,7 +38,7 @@ def near(share, p_value):
     )  # fmt: skip
 
 
-def judged(significance, *found, gap=NO_GAP, nearness=()):
+def judged(significance, *found, gap: Gap | None = NO_GAP, nearness=()):
     names = "pixels", "pca", "own"
     return verdict(
         Memorization(
@@ -109,6 +110,7 @@ def test_a_bias_counts_below_the_level_and_the_largest_share_is_named_first():
 
 def test_nothing_is_good_only_where_the_weakest_space_can_tell():
     good = judged(0.01, unlisted(), unlisted(detectable={"exact": 0.05}))
+    assert good.interval is not None
     assert (good.tone, good.value, good.interval[0]) == ("good", 0.0, 0.0)
     assert good.interval[1] == pytest.approx(100 * exact_share_interval(0, 6)[1])
     assert good.power.endswith("exact 0.40%, noisy 3.10%. Not found at any share: blurred.")  # of the first space
