@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from executed_lines import chosen, durations, executing
-from mutants import ROOT, Mutant, drawn, judged, report, suite_of, without_parameters
+from mutants import EQUIVALENT, ROOT, Mutant, drawn, judged, report, suite_of, without_parameters
 from single_edits import Edit, edits
 
 REAL = [Path(ROOT, "src/diffuscope/samplers/ode.py"), Path(ROOT, "src/diffuscope/schedules/preserving.py")]
@@ -213,3 +213,14 @@ def test_a_mutant_is_killed_by_a_test_that_executes_it_and_survives_where_none_l
     ]
     results = judged(mutants, jobs=1, seconds=20.0, kept=tmp_path / "kept.jsonl")
     assert [results[mutant] for mutant in mutants] == ["own", None]
+
+
+def test_what_is_listed_as_equivalent_is_an_edit_of_the_present_source():
+    blocks = Path(ROOT, EQUIVALENT).read_text(encoding="utf-8").strip().split("\n\n")[1:]
+    assert blocks
+    for path, *lines in (block.splitlines() for block in blocks):
+        source = [line.strip() for line in Path(ROOT, path).read_text(encoding="utf-8").splitlines()]
+        old = [line[2:] for line in lines if line.startswith("- ")]
+        assert any(source[k : k + len(old)] == old for k in range(len(source))), (path, old)
+        assert any(line.startswith("+ ") for line in lines)
+        assert lines[-1].startswith("# ")

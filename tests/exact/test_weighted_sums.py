@@ -35,11 +35,12 @@ def test_copies_of_a_point_are_summed_within_the_stated_error_even_one_by_one(mo
 
 
 def test_the_error_is_that_of_a_block_and_of_as_many_blocks_as_are_collected():
-    """u / 2 (block + blocks), and 8 units for all else."""
+    """u / 2 (block + blocks), and 8 units for all else; in float64 all blocks."""
     for dtype, u in ((torch.float32, 2.0**-24), (torch.float64, 2.0**-53)):
-        assert summation_error(3.0, dtype, 2) == pytest.approx(3 * u * (8 + (2 + 2 / 128) / 2))
-        assert summation_error(1.0, dtype, 512) == pytest.approx(u * (8 + (128 + 4) / 2))
-        assert summation_error(1.0, dtype, 10**6) == summation_error(1.0, dtype, 2048) == pytest.approx(80 * u)
+        assert summation_error(3.0, dtype, 2) == pytest.approx(3 * (u * (8 + (2 + 2 / 128) / 2) + 2.0**-53 / 128))
+        assert summation_error(1.0, dtype, 512) == pytest.approx(u * (8 + (128 + 4) / 2) + 2 * 2.0**-53)
+        assert summation_error(1.0, dtype, 2048) == pytest.approx(80 * u + 8 * 2.0**-53)
+        assert summation_error(1.0, dtype, 2_560_000) == pytest.approx(80 * u + 10_000 * 2.0**-53)
 
 
 def test_sums_are_added_to_what_is_there_in_its_precision(generator):

@@ -269,7 +269,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: trained(ridge=-TINY), "ridge: expected a finite number >= 0"),
     (lambda: trained(ridge=math.inf), "ridge: expected a finite number >= 0, got inf"),
     (lambda: trained(samples=1, ridge=0.0), "ridge: expected a larger one, the system of 2 features and 1 samples"),
-    (lambda: matched_gaussian(linear(1), 1, generator=seeded()), "ensemble: expected at least 2, got 1"),
+    (lambda: matched_gaussian(linear(1), 1, generator=seeded()), "models of the ensemble: expected at least 2, got 1"),
     (lambda: matched_gaussian(linear(2), 0, generator=seeded()), "fields: expected at least 1, got 0"),
     (lambda: LinearFeatures.of(POPULATION, Affine(1), samples=0), "samples: expected at least 1, got 0"),
     (lambda: LinearFeatures.of(POPULATION, Affine(1), samples=1, ridge=-TINY), "ridge: expected a finite number >= 0"),

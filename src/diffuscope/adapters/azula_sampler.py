@@ -61,7 +61,7 @@ class _Steps:
         """From time t to time s."""
         at, to = self._instant(t), self._instant(s)
         last = self._state
-        state = State(at, x_t) if last is None or last.x_t is not x_t or last.at != at else replace(last, at=at)
+        state = State(at, x_t) if last is None or last.x_t is not x_t or last.at.t != at.t else replace(last, at=at)
         noise = None if self.generator is None else Noise(self.generator)
         self._state = self.sampler.step(_Denoiser(self.denoiser, t, kwargs), state, to, noise)
         return self._state.x_t

@@ -21,7 +21,7 @@ from .libraries import Option, Options, arguments_of, require_known
 
 Shape = tuple[int, ...] | None
 Range = tuple[float, float] | None
-USUAL_RANGE = (-1.0, 1.0)  # of the data of a model that does not state it
+USUAL_RANGE = (-1.0, 1.0)  # assumed where a model states no range of its data
 _NUMBERS = {"sigma_min", "sigma_max", "time_scale", "null_class", "classes"}
 _OF_PYTHON = {"condition", "constants", "clock"}  # what no word can say
 

@@ -43,7 +43,7 @@ MOST_ROWS = 5_000  # of each set
 MOST_KINDS = 6  # categories of a column, and one for all others
 MOST_COLUMNS = 50
 WORK = 1.5e10  # multiplications of all permutations together
-CONSTANT = 1e-6  # a feature of a smaller variance, or of fewer rows, goes with no other
+CONSTANT = 1e-6  # of variance, or of the share of rows of a kind: a feature of less counts as uncorrelated
 CHUNK = 100  # permutations at once
 SHOWN = 30  # pairs in the table
 SIGNED = "rank correlation"
@@ -174,7 +174,7 @@ def column_pairs(
 
 
 def rows_within(work: float, columns: tuple[Column, ...], permutations: int) -> int:
-    """So many rows of each set that all permutations take no more multiplications; at least 200."""
+    """How many rows of each set keep all permutations within `work` multiplications: 200 to MOST_ROWS."""
     features = sum(1 + min(column.width, MOST_KINDS) if column.kind == "categorical" else 2 for column in columns)
     return int(np.clip(work / (2 * permutations * features**2), 200, MOST_ROWS))
 

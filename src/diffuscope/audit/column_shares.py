@@ -142,7 +142,7 @@ def column_shares(
 
 
 def rows_of_columns(columns: int) -> int:
-    """How many rows of each set of so many columns are compared."""
+    """How many rows of each set of a table with this many columns are compared."""
     return max(20, min(MOST_ROWS, MOST_VALUES // (2 * columns)))
 
 

@@ -126,7 +126,7 @@ def nearness(
     low, high = percentile_interval(shares)
     of_planted = _hits(planted, *references)
     attraction = _share(int(of_planted[:size].sum()), int(of_planted.sum()))
-    shift, most = detectable_shift(null_std, significance), attraction - 0.5  # most: if all samples are copies
+    shift, most = detectable_shift(null_std, significance), attraction - 0.5  # most: where every sample is a copy
     return Nearness(
         nearer=nearer,
         decided=decided,

@@ -58,7 +58,8 @@ def skew_interval(
     """Hall's interval of the mean of every column, with probability `tail` beyond each end."""
     calls = len(values)
     mean, spread = values.mean(0), values.std(0)
-    third = ((values - mean).pow(3).mean(0) / values.var(0, correction=0).pow(1.5)).nan_to_num()  # 0 without spread
+    third = (values - mean).pow(3).mean(0) / values.var(0, correction=0).pow(1.5)
+    third = third.nan_to_num(0.0, posinf=0.0, neginf=0.0)  # without spread
     quantile = _quantile(tail, calls) / math.sqrt(calls)
 
     def deviation(y: Float[Tensor, " statistics"]) -> Float[Tensor, " statistics"]:

@@ -13,7 +13,7 @@ from ._screening import Multiplied, PointTable
 from ._stream import LEAST_LOG_WEIGHT, streamed
 from ._weighted_sums import COLLECTED, add_weighted, summation_error
 
-ROWS = 256  # the scores of so many and COLLECTED points are held at once: 2 MiB, which stay in the cache
+ROWS = 256  # queries whose scores of COLLECTED points are held at once: 2 MiB, which stay in the cache
 
 
 def mean_at_one_level(table: PointTable, noised: Noised) -> Float[Tensor, "batch d"]:

@@ -8,7 +8,7 @@ adds BLOCK terms, and the sums of the blocks are added here: of up to COLLECTED 
 
 .. math::  \tfrac{u}{2} \left(\mathrm{BLOCK} + \mathrm{COLLECTED} / \mathrm{BLOCK}\right),
 
-and what is longer is collected in float64.
+and what is longer is collected in float64, which adds u / 2 of float64 for every block at most.
 """
 
 import torch
@@ -30,5 +30,6 @@ def add_weighted(
 
 def summation_error(typical_norm: float, dtype: torch.dtype, n: int) -> float:
     """The rounding error of such a sum of n weighted points of this size, in norm, where all of them are equal."""
-    blocks = min(n, COLLECTED) / BLOCK
-    return (OTHER + (min(n, BLOCK) + blocks) / 2) * torch.finfo(dtype).eps / 2 * typical_norm
+    terms = OTHER + (min(n, BLOCK) + min(n, COLLECTED) / BLOCK) / 2
+    collected = n / BLOCK / 2
+    return (terms * torch.finfo(dtype).eps + collected * torch.finfo(torch.float64).eps) / 2 * typical_norm

@@ -120,6 +120,7 @@ def figure_style() -> Iterator[None]:
             "axes.labelcolor": ink,
             "axes.labelpad": 5.0,
             "axes.linewidth": 0.7,
+            "axes.labelsize": "medium",
             "axes.titlesize": "medium",
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",

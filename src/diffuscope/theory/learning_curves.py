@@ -113,7 +113,7 @@ def two_layer_flow(
     q, tau = checked_start(start, lam), checked_times(times)[:, None]
     remaining, grown = logistic_parts(8 * alpha * lam * tau)
     denominator = remaining + 8 * tau * spread * q * grown
-    return q / torch.where(q == 0, 1.0, denominator)  # which may vanish with q
+    return q / torch.where(q == 0, 1.0, denominator)  # the denominator may vanish where q = 0
 
 
 def two_layer_descent(

@@ -105,7 +105,7 @@ def matched_gaussian(ensemble: LinearEnsemble, fields: int, *, generator: torch.
     (True, True)
     """
     R = len(ensemble)
-    require_count("ensemble", R, 2)
+    require_count("models of the ensemble", R, 2)
     require_count("fields", fields, 1)
     mean = ensemble.weights.mean(0)
     z = torch.randn(fields, R, dtype=torch.float64, generator=generator) / math.sqrt(R - 1)
