@@ -182,20 +182,17 @@ class Scales:
         return torch.ones_like(t), self.sigma(t)
 
 
-def test_an_azula_schedule_is_positive_and_increases_between_its_two_ends():
+def test_an_azula_schedule_is_positive_and_higher_at_its_end():
     def model(sigma: Any) -> Any:
         return Model(lambda x: SimpleNamespace(mean=x), schedule=Scales(sigma))
 
-    assert from_azula(model(lambda t: 1e-9 + t), event_shape=(2,)).event_shape == (2,)
+    for right in (lambda t: 1e-9 + t, lambda t: 1 + (t - 0.1).abs()):  # more at 1 than at 0, whatever lies between
+        assert from_azula(model(right), event_shape=(2,)).event_shape == (2,)
     for wrong in (
         lambda t: t,  # nothing at 0
         lambda t: 1 + 10 * (t - 1).clamp(min=0),  # as much at 1 as at 0, and more behind
         lambda t: 2 - t,
-        lambda t: 1 + (t - 0.1).abs(),  # fallen before it rises: still more at 1
     ):
-        if wrong(numbers(1.0)) > wrong(numbers(0.0)) and wrong(numbers(0.0)) > 0:
-            assert from_azula(model(wrong), event_shape=(2,)) is not None
-            continue
         with pytest.raises(InputError, match="expected an azula schedule with sigma > 0 and decreasing"):
             from_azula(model(wrong), event_shape=(2,))
 
@@ -223,7 +220,7 @@ X, CLEAN = numbers(1.5, -0.5)[None], numbers(0.5, 0.25)[None]
         ("ve", RectifiedFlow(), 3 / 7, 4 / 7),
     ],
 )  # fmt: skip
-def test_our_state_over_the_schedulers(kind, schedule, time, scale):
+def test_our_state_is_the_schedulers_times_alpha_their_sum_or_their_norm(kind, schedule, time, scale):
     assert float(_scale(kind, schedule, numbers(time)[0])) == pytest.approx(scale)
 
 

@@ -11,7 +11,6 @@ from diffusers_in_small import Config
 from diffuscope.adapters.diffusers import _laid_out, _Table
 from diffuscope.adapters.diffusers_as_shipped import _Walk
 from diffuscope.adapters.diffusers_network import POINT, TrainedNetwork
-from diffuscope.adapters.diffusers_schedulers import SCHEDULERS, WITH_OWN_LEVELS
 from diffuscope.adapters.libraries import BrownianNoise
 from diffuscope.adapters.teleport_grid import TeleportGrid, require_within
 from diffuscope.errors import InputError
@@ -356,25 +355,3 @@ def test_one_brownian_motion_is_asked_for_its_increments_over_a_level():
     assert torch.allclose(noise(9.0, 8.0), one)
     assert torch.allclose(noise(torch.tensor(9.0), 5.0), (one + math.sqrt(3) * two) / 2)
     assert torch.allclose(noise(5.0, 1.0), three)
-
-
-def test_what_is_known_of_every_scheduler_is_what_its_file_says():
-    """The kinds of states, the stated orders, the evaluations of a step, float32, and noise."""
-    both = SCHEDULERS | WITH_OWN_LEVELS
-    of_kind = {kind: {name for name in both if both[name].kind == kind} for kind in ("chain", "edm", "flow", "angle")}
-    assert {kind: len(names) for kind, names in of_kind.items()} == {"chain": 3, "edm": 3, "flow": 3, "angle": 1}
-    assert {name.removesuffix("Scheduler") for name in both if both[name].stochastic} == {
-        "DDPM", "SASolver", "EulerAncestralDiscrete", "KDPM2AncestralDiscrete", "DPMSolverSDE",
-        "CosineDPMSolverMultistep",
-    }  # fmt: skip
-    assert {name.removesuffix("Scheduler") for name in both if both[name].single_precision} == {
-        "DPMSolverMultistep", "EulerDiscrete", "EulerAncestralDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete",
-        "FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "EDMEuler", "LTXEulerAncestralRF",
-    }  # fmt: skip
-    twice = {name.removesuffix("Scheduler") for name in both if both[name].evaluations == 2}
-    assert twice == {"HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE", "FlowMatchHeunDiscrete"}
-    assert {name.removesuffix("Scheduler"): known.order for name, known in both.items() if known.order} == {
-        "DDIM": 1, "EulerDiscrete": 1, "HeunDiscrete": 2, "KDPM2Discrete": 2, "FlowMatchEulerDiscrete": 1,
-        "FlowMatchHeunDiscrete": 2, "EDMEuler": 1,
-    }  # fmt: skip
-    assert {known.evaluations for known in both.values()} == {1, 2}

@@ -17,6 +17,7 @@ from diffuscope.audit.class_fit import compared, fit_finding, fitted
 from diffuscope.audit.class_null import _finding as unconditional
 from diffuscope.audit.class_null import unconditional_finding
 from diffuscope.audit.classifier import ClassifierFeatures
+from diffuscope.audit.exact_matches import exact_matches
 from diffuscope.audit.measure import at_least
 from diffuscope.audit.session import Session
 from diffuscope.audit.subject import Settings, Subject
@@ -262,8 +263,8 @@ def test_samples_that_equal_examples_of_other_classes_count_at_half_the_level_of
             assert first.verdict == "None of the 6 samples is a copy of a training example of another class."
         assert answer.blocks == []
     session = other_classes(20)[0]
-    vars(session.settings)["significance"] = 2 * 20 / math.comb(25, 3)  # the level itself
     exact = copies(**equal(3, 19))
+    vars(session.settings)["significance"] = 2 * exact_matches(exact).p_value  # the level itself
     assert class_copies._finding(session, exact, [], "pixels").tone == "good"
 
 

@@ -57,9 +57,8 @@ def test_the_shape_of_trajectories_is_that_of_eight_levels_in_three_dimensions(d
     ratios = np.geomspace(5.0, 0.1, levels).tolist()
     found = measure_components(session([4.0, 2.0, 1.0][:dimension], ratios, states))
     for name in ("shares", "gaussian_shares"):
-        assert found[name].shape[0] == followed
-        assert followed == 0 or found[name].sum(1) == pytest.approx([1.0] * followed)
-    assert found["shares"].shape[1] == levels + 1 or followed > 0
+        assert found[name].shape == (followed, levels + 1)
+        assert found[name].sum(1) == pytest.approx([1.0] * followed)
 
 
 def levels_by_hand(squares, variances=(9.0, 1.0)):
@@ -101,4 +100,4 @@ def test_the_jump_ends_where_the_question_of_steps_measured_it():
         settings=SimpleNamespace(step_seeds=5, skip_tolerance=0.05), torch_stream=lambda _: torch.Generator(),
     )  # fmt: skip
     vars(guided.subject)["sampled"] = guided.subject.denoiser
-    assert jump_level(guided) in (3.0, 0.5)
+    assert jump_level(guided) == 3.0  # one point is no Gaussian: nowhere

@@ -45,7 +45,7 @@ def test_halves_are_disjoint_and_drawn_anew():
         (a, b, 32 - a - b)
         for a in range(1, 31)
         for b in range(1, 32 - a)
-        if (4 * a + b + 2 * (32 - a - b)) / 32 == mean
+        if math.isclose((4 * a + b + 2 * (32 - a - b)) / 32, mean, abs_tol=1e-9)
     ]
     spreads = [np.repeat([4.0, 1.0, 2.0], each).std(ddof=1) for each in counts]
     assert any(math.isclose(std, spread, rel_tol=1e-6) for spread in spreads)

@@ -339,7 +339,7 @@ def test_more_than_20_000_samples_are_drawn_from_and_as_many_are_not(monkeypatch
 # mistakes
 
 
-def test_numbers_as_they_are_typed():
+def test_a_number_is_finite_and_a_whole_number_has_no_fraction():
     assert (_whole("-3"), _number("1e3")) == (-3, 1000.0)
     for read, word in ((_whole, "1.5"), (_number, "x"), (_number, "nan"), (_number, "inf")):
         with pytest.raises(ValueError, match=f"expected a .*number, got '{word}'"):

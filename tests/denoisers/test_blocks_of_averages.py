@@ -78,9 +78,15 @@ def test_the_size_of_an_error_is_that_of_query_and_image_in_units_of_root_two_si
         assert float(found.error) == pytest.approx(2.0**-52 / 2 * (2 + size), rel=1e-12, abs=0)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_sources_are_summed_relative_to_the_least_cost_and_left_out_beyond_sixty(rows: int):
-    """Three chunks of two sources for `rows` outputs: the least cost falls from 70 to 5, and 65.5 is beyond 60."""
+@pytest.mark.parametrize(("rows", "near"), [(1, 0), (3, 0), (3, 1), (3, 2)])
+def test_sources_are_summed_relative_to_the_least_cost_and_left_out_beyond_the_bound(
+    monkeypatch: pytest.MonkeyPatch, rows: int, near: int
+):
+    """Chunks of two sources for `rows` outputs: the least cost falls from 9 to 5, and 10.5 is beyond a bound of 5.
+
+    The third chunk has a source of cost 7 for `near` outputs. Where these are most, what is beyond counts as e^-5.
+    """
+    monkeypatch.setattr(aggregation, "NEGLIGIBLE", 5.0)
     view = SquareView(
         Axis(slice(0, rows), slice(0, rows), slice(0, rows), torch.eye(rows)),
         Axis(slice(0, 1), slice(0, 1), slice(0, 1), torch.ones(1, 1)),
@@ -88,29 +94,33 @@ def test_sources_are_summed_relative_to_the_least_cost_and_left_out_beyond_sixty
     x = torch.zeros(1, 1, rows, 1, dtype=torch.float64)
     totals = _Sums.empty(x, [view], moments=1)
     assert totals.sums.shape == (1, 1, 2, rows, 1)
-    costs = [[70.0, 71.0], [5.0, 5.5], [65.5, 66.0], [65.0, 6.0]]
+    costs = [[9.0, 10.0], [5.0, 5.5], [10.5, 11.0], [10.0, 6.0]]
     values = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]
     for cost, value in zip(costs, values, strict=True):
         some = float64(cost).expand(1, 1, rows, 1, 2).clone()
-        if rows == 3:  # the last output is farther from all of these: it alone is left out
-            some[:, :, 2] += 200 * (cost[0] == 65.5)
+        if cost[0] == 10.5:
+            some[:, :, :near, :, 0] = 7.0
         totals.add(view.outputs, some, float64(value).expand(1, rows, 1, 2))
-    # the first two are scaled from 70 to 5
-    kept = [(70 - 5, 1.0), (71 - 5, 2.0), (0, 3.0), (0.5, 4.0), (60, 7.0), (1, 8.0)]
-    mass, first = (sum(v**k * math.exp(-c) for c, v in kept) for k in (0, 1))
+    # the first two are scaled from 9 to 5
+    kept = [(9 - 5, 1.0), (10 - 5, 2.0), (0, 3.0), (0.5, 4.0), (5, 7.0), (1, 8.0)]
+    third = [[(2, 5.0), (5, 6.0)] if k < near else [(5, 5.0), (5, 6.0)] if near == 2 else [] for k in range(rows)]
+    mass, first = ([sum(v**k * math.exp(-c) for c, v in kept + more) for more in third] for k in (0, 1))
     assert totals.least.flatten().tolist() == [5.0] * rows
-    torch.testing.assert_close(totals.sums[0, 0, 0].flatten(), float64([mass] * rows), rtol=1e-14, atol=0)
-    torch.testing.assert_close(totals.sums[0, 0, 1].flatten(), float64([first] * rows), rtol=1e-14, atol=0)
+    torch.testing.assert_close(totals.sums[0, 0, 0].flatten(), float64(mass), rtol=1e-14, atol=0)
+    torch.testing.assert_close(totals.sums[0, 0, 1].flatten(), float64(first), rtol=1e-14, atol=0)
 
 
-def test_what_is_negligible_is_exactly_what_lies_beyond_the_bound():
+def test_what_is_negligible_is_exactly_what_lies_beyond_the_bound(monkeypatch: pytest.MonkeyPatch):
+    """A cost of 10 counts beside 5 where the bound is 5; a thousand just beyond it do not."""
+    monkeypatch.setattr(aggregation, "NEGLIGIBLE", 5.0)
     totals = _Sums.empty(torch.zeros(1, 1, 1, 1, dtype=torch.float64), [whole(1)], moments=0)
     one = (slice(0, 1), slice(0, 1))
     totals.add(one, float64([5.0]).reshape(1, 1, 1, 1, 1), None)
-    totals.add(one, float64([5.0 + aggregation.NEGLIGIBLE]).reshape(1, 1, 1, 1, 1), None)
+    totals.add(one, float64([10.0]).reshape(1, 1, 1, 1, 1), None)
     counted = float(totals.sums)
-    totals.add(one, float64([5.0001 + aggregation.NEGLIGIBLE] * 1000).reshape(1, 1, 1, 1, 1000), None)
-    assert float(totals.sums) == counted == 1 + math.exp(-60)
+    assert counted == pytest.approx(1 + math.exp(-5), rel=1e-14, abs=0)
+    totals.add(one, float64([10.0001] * 1000).reshape(1, 1, 1, 1, 1000), None)
+    assert float(totals.sums) == counted
 
 
 @pytest.mark.parametrize(("height", "rows"), [(15, 1), (16, 0), (17, 0)])

@@ -6,8 +6,6 @@ import torch
 from diffuscope.exact import Empirical
 from diffuscope.exact._weighted_sums import add_weighted, summation_error
 
-matmul = torch.Tensor.__matmul__
-
 
 def one_by_one(left, right):
     """The product of two matrices as the sum over its inner index, each partial sum rounded."""

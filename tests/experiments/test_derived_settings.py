@@ -1,6 +1,5 @@
 """What the heads of experiments derive from their settings: grids, features, shares, against values by hand."""
 
-import inspect
 import math
 import re
 
@@ -8,20 +7,15 @@ import pytest
 import torch
 
 from diffuscope.experiments import (
-    affine_steps,
     boundary_map,
     closure,
     cross,
     double_moon,
-    drift_diffusion,
     entropy,
     feature_kernel,
     gap_filling,
     kernel_flow,
-    nearness,
-    target_variance,
     three_modes,
-    two_unit_network,
 )
 from diffuscope.experiments.memorization_transition import gaps
 from diffuscope.experiments.target_variance import networks
@@ -98,7 +92,6 @@ def test_the_middles_of_a_squares_sides_are_half_a_diagonal_from_its_center():
         (0.5, -0.5),
     }
     assert feature_kernel.CENTER.tolist() == [[0.0, 0.0]]
-    assert feature_kernel.MODELS == {16: (2000, 2000, 2000), 64: (2400, 2400, 2400), 256: (400, 200, 80)}
 
 
 def test_three_modes_have_the_angles_and_the_variance_of_a_coordinate_is_that_of_the_mixture():
@@ -110,14 +103,3 @@ def test_three_modes_have_the_angles_and_the_variance_of_a_coordinate_is_that_of
     assert float(mean.abs().max()) < 1e-12
     assert pytest.approx(0.1225) == three_modes.VARIANCE
     assert pytest.approx(0.6225) == three_modes.SCALE**2
-
-
-def test_ratios_of_settings():
-    assert gap_filling.FEATURES_PER_SAMPLE == (4, 2, 1, 0.5, 0.25)
-    assert target_variance.INVERSE.tolist() == [1, 0.5, 0.25, 0.125, 0.03125, 0]
-    assert pytest.approx(0.3333333333, rel=1e-9) == nearness.RATIO
-    assert drift_diffusion.STEP == 0.025
-    first = inspect.signature(drift_diffusion.exact_mean).parameters["first"].default
-    assert first == pytest.approx(0.95)  # the begin of the last two steps
-    assert affine_steps.LEFT == 1e-4
-    assert two_unit_network.SOFTENED[-1] == 0.01

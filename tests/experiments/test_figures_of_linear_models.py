@@ -284,7 +284,7 @@ def test_ratios_over_examples_per_feature_have_bands_of_95_percent():
 # the naive model
 
 
-def test_the_law_and_the_recursion_of_the_naive_model_by_hand():
+def test_the_naive_variance_is_that_of_its_law_and_after_two_euler_steps_that_of_the_recursion():
     assert naive_variance.law(4.0, 3.0) == pytest.approx(4 + 1.5 * math.pi)
     # from 2 + 3^2 by a step of 1 at t = 3 and one of 2 at t = 2
     first = (1 - 1 * 3 / 11) ** 2 * 11 + 0.5 * 1 * 2 / 11

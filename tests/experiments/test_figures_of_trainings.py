@@ -128,7 +128,7 @@ def test_known_curves_are_detected_from_so_many_points_each_time():
     assert {turn.significance for turn in found} == {learning_curve.LEVEL}
 
 
-def test_the_deviation_of_data_and_the_length_of_rows():
+def test_a_deviation_is_of_the_mean_variance_of_coordinates_and_a_square_of_a_whole_event():
     data = row((1, 5), (3, 5), (1, 9), (3, 9))  # variances 1 and 4
     assert standard_deviation(data) == pytest.approx(math.sqrt(2.5))
     assert squares(row(((1, 2), (3, 4)), ((0, 0), (0, 5)))).tolist() == [30, 25]

@@ -77,7 +77,7 @@ def test_the_residual_that_is_kept_is_that_of_each_family(monkeypatch):
         assert line.y[50] == pytest.approx(math.sqrt(math.expm1(-length / 2) / math.expm1(-2 * length)))
 
 
-def test_ten_steps_with_three_variances():
+def test_v_star_is_exact_after_ten_steps_for_all_variances_and_beta_and_beta_tilde_for_one():
     part = Part("fixed-start", "variance", "s", 1)
     fixed_start.variance(part)
     lines = lines_of(part.charts[0].panels[0])

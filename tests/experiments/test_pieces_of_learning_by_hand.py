@@ -201,7 +201,7 @@ def test_a_map_has_its_cells_where_they_are_and_its_examples_shrunk():
     assert panel.title == "σ² = 0.2"
 
 
-def test_the_shape_of_a_boundary_by_hand(monkeypatch):
+def test_a_boundary_is_of_the_cells_whose_share_is_more_than_half(monkeypatch):
     """Two cells at equal distance from two of three examples, at right angles."""
     monkeypatch.setattr(boundary_map, "grid", lambda: row((0, 0), (0, 3), (9, 9)))
     data = row((-1, 0), (1, 0), (0, 7)) / math.sqrt(0.75)
@@ -246,7 +246,7 @@ def test_the_lowest_loss_is_the_variance_of_all_points_far_out_and_of_none_at_lo
     assert finite_data.floor(middle) == pytest.approx(float(squares.mean()), abs=4 * float(squares.std()) / 447)
 
 
-def test_starts_in_the_plane_by_their_uniform_numbers():
+def test_uniform_numbers_are_quantiles_of_a_bell_and_places_in_a_square():
     u = row((0.5, 0.5), (float(torch.special.ndtr(row(1.0))), 0.5))
     assert starts.bell(2.0, 1.0, 0.3)(u).flatten().tolist() == pytest.approx([2, 1, 2.3, 1])
     assert starts.square(row((0.0, 1.0), (0.5, 0.25))).tolist() == [[-3, 0], [-1.5, -2.25]]

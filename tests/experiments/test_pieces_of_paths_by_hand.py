@@ -76,7 +76,7 @@ def test_a_spectral_eigenvalue_is_the_finer_and_as_uncertain_as_it_changed():
     assert asked == [(6.0, 2.0, 0.05, pytest.approx(math.sqrt(3)), 0.3, *size) for size in ((60, 20), (80, 30))]
 
 
-def test_systems_of_the_rates_by_hand():
+def test_drifts_are_taken_by_row_and_a_box_ends_where_the_density_is_e_20_of_its_peak():
     x = row((2, 0.5), (-1, 3))
     assert rates.well(x).tolist() == [4 - 2, 0.25 - 0.5]
     assert rates.swirl(3.0)(x).tolist() == [[2 - 8 - 3 * 2 * 0.25, -5 * 0.5], [-1 + 1 + 3 * 9, -2 * 3]]

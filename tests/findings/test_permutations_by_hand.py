@@ -44,7 +44,7 @@ class Listed(np.random.Generator):
         return self._next(colors.tolist(), nsample, size=size)
 
 
-def test_all_signs_of_three_pairs():
+def test_a_p_value_of_pairs_is_the_share_of_signs_that_reach_their_sum():
     """3 + 1 - 2 = 2 is reached by 2, 4 and 6 of the eight sums; 1 + 1 + 1 by itself; 0 by every sum of zeros."""
     differences, signs = np.array([[3.0, 1, 0], [1, 1, 0], [-2, 1, 0]]), list(product([1.0, -1.0], repeat=3))
     rng = Listed(signs)
@@ -58,7 +58,7 @@ def test_all_signs_of_three_pairs():
     assert (negative[0].tolist(), negative[1]) == ([7 / 9], 7 / 9)  # six sums are -2 or more
 
 
-def test_all_labels_of_four_references():
+def test_a_p_value_of_labels_is_the_share_of_divisions_that_reach_the_hits_of_training():
     """2, 0, 1 and 0 hits, two of the four training references: sums 0, 1, 1, 2, 2, 3, of which one is 3."""
     draws = [[2, 0, 0], [1, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 1], [0, 1, 1]]  # with 0, 1 and 2 hits
     hits, is_training = np.array([2, 0, 1, 0]), np.array([True, False, True, False])
@@ -74,7 +74,7 @@ def test_all_labels_of_four_references():
     assert (p_value, deviation) == (1 / 3, pytest.approx(0.5 / 3))  # 2 + 0 and 0 + 1, and 3 is reached by neither
 
 
-def test_all_tables_of_four_members():
+def test_a_p_value_of_a_table_is_the_share_of_tables_of_its_margins_that_reach_its_chi_squared():
     """2 and 2 of two classes: chi^2 = 4 for (2, 0) and (0, 2), and 0 for the four tables (1, 1)."""
     draws, counts = [[2, 0], [0, 2], *[[1, 1]] * 4], np.array([[2, 0, 0], [0, 0, 2]])
     for share, p_value in ((1.0, 3 / 7), (0.25, 3 / 7), (0.0, 1.0)):
@@ -88,7 +88,7 @@ def test_all_tables_of_four_members():
     assert chi_squared_permutation(unequal, 1.0, Listed([[3, 0], [2, 1], [1, 2]]), permutations=3) == 2 / 4
 
 
-def test_means_of_resampled_rows():
+def test_a_resampled_mean_weighs_rows_by_how_often_they_are_drawn():
     rng = Listed([[2, 0, 0], [0, 1, 1]])
     found = bootstrap_sums(np.array([[3.0, 0.0], [6.0, 3.0], [0.0, 9.0]]), rng, resamples=2)
     assert found.tolist() == [[2.0, 0.0], [2.0, 4.0]]

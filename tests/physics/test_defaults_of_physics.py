@@ -1,37 +1,40 @@
-"""What is not given: no noise, units of one, the seed 0, and the sizes that the pages state."""
+"""What is not given: exact readings, units of one, the likelihood itself, the seed 0, and the sizes of the pages."""
 
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
+import torch
 
 import diffuscope.physics
+from diffuscope.denoisers import ExactDenoiser
+from diffuscope.exact import Gaussian
 from diffuscope.physics import (
     PROBLEMS,
-    AdvectionDiffusion,
-    Helmholtz,
+    Grid,
     LinearObservation,
     Matern,
     NonlinearObservation,
-    Poisson,
     SquaredExponential,
     at_nodes,
     averages,
     joint_sine_prior,
-    sequential_monte_carlo,
+    observe,
     sine_forcing,
     sine_prior,
     two_phase,
     where,
 )
-from diffuscope.physics.conditioning import DPS, NormalizedDPS, PiGDM
-from diffuscope.physics.conditioning.residual import ResidualGuided, residual_observation
+from diffuscope.physics.conditioning import DPS
+from diffuscope.physics.conditioning.residual import residual_observation
 from diffuscope.physics.grading import Settings
-from diffuscope.physics.grading.metrics import coverage
-from diffuscope.physics.levy import LevyProcess
-from diffuscope.physics.operators import Heat
+from diffuscope.schedules import RectifiedFlow
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def functions() -> Iterator[tuple[str, Callable[..., object]]]:
@@ -55,38 +58,51 @@ def test_every_seed_is_zero_where_none_is_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "name"),
+    "observation",
     [
-        (LinearObservation, "noise"), (NonlinearObservation, "noise"), (at_nodes, "noise"), (where, "noise"),
-        (averages, "noise"), (residual_observation, "noise"), (two_phase, "threshold"), (Poisson, "screening"),
+        LinearObservation(torch.ones(1, 2), (2,)), NonlinearObservation(torch.square, (2,)),
+        at_nodes(torch.tensor([1]), (2,)), where(torch.tensor([True, False])), averages([torch.ones(2)]),
     ],
 )  # fmt: skip
-def test_what_would_be_added_is_zero(function: Callable[..., object], name: str) -> None:
-    assert default(function, name) == 0
+def test_readings_are_exact_where_no_noise_is_given(observation: LinearObservation | NonlinearObservation) -> None:
+    x = torch.tensor([[3.0, 5.0]], dtype=torch.float64)
+    assert torch.equal(observe(observation, x, generator=torch.Generator().manual_seed(0)), observation(x))
 
 
-@pytest.mark.parametrize(
-    ("function", "name"),
-    [
-        (SquaredExponential, "variance"), (Matern, "variance"), (sine_prior, "boundary_variance"),
-        (joint_sine_prior, "boundary_variance"), (sine_forcing, "boundary_variance"), (DPS, "weight"),
-        (NormalizedDPS, "zeta"), (PiGDM, "variance"), (ResidualGuided, "weight"), (Helmholtz, "wavenumber"),
-        (Heat, "diffusivity"), (AdvectionDiffusion, "diffusivity"),
-    ],
-)  # fmt: skip
-def test_what_would_be_multiplied_by_is_one(function: Callable[..., object], name: str) -> None:
-    assert default(function, name) == 1
+def test_residuals_are_observed_exactly_where_no_noise_is_given() -> None:
+    h = residual_observation(PROBLEMS["poisson-1d"](nodes=5))
+    x = torch.ones(1, *h.event_shape, dtype=torch.float64)
+    assert torch.equal(observe(h, x, generator=torch.Generator().manual_seed(0)), h(x))
 
 
-def test_sizes_are_those_of_the_pages() -> None:
-    """docs/grading.md and docs/physics.md; of the public data 16 x 16 nodes, and 17 times."""
-    assert Settings() == Settings(problems=8, draws=128, steps=50, seed=0)
-    assert PROBLEMS["poisson-2d"]().equation.grid.shape == (33, 33)
-    assert PROBLEMS["poisson-1d"]().equation.grid.shape == (65,)
-    assert PROBLEMS["darcy"]().equation.grid.shape == (16, 16)
-    assert PROBLEMS["burgers"]().equation.grid.shape == (17, 16)
-    assert PROBLEMS["helmholtz"]().equation.grid.shape == (33, 33)
-    assert [default(prior, "modes") for prior in (sine_prior, joint_sine_prior, sine_forcing)] == [8, 8, 8]
-    assert default(LevyProcess, "length") == 64
-    assert default(coverage, "level") == 0.9
-    assert [default(sequential_monte_carlo, name) for name in ("particles", "replicas", "steps")] == [256, 8, 50]
+def test_the_second_phase_begins_at_zero() -> None:
+    assert two_phase(torch.tensor([-0.1, 0.0, 0.1]), low=3.0, high=8.0).tolist() == [3, 8, 8]
+
+
+def test_fields_and_boundary_values_have_the_variance_one() -> None:
+    """Of two nodes at the ends of five, beside sine modes of the variances 2 and 1/2; u is linear between the ends."""
+    assert [float(kernel(torch.tensor(0.0))) for kernel in (SquaredExponential(0.5), Matern(0.5))] == [1, 1]
+    grid = Grid((5,))
+    assert sine_forcing(grid, 2).eigenvalues.tolist() == pytest.approx([2, 1, 1, 0.5])
+    ends = 2 * (1 + 9 / 16 + 4 / 16 + 1 / 16)  # the sum of (1 - x)^2 + x^2
+    for prior, more in ((sine_prior, ends), (joint_sine_prior, ends + 2)):
+        assert prior(grid, 2).trace - prior(grid, 2, boundary_variance=0).trace == pytest.approx(more)
+
+
+def test_a_likelihood_counts_once() -> None:
+    """At t = 0.5 of the variance 3: D = 1.5 x_t and C = 3/4, and 3 + 3/4 (7 - 3) / 4."""
+    prior = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow())
+    guided = DPS(prior, at_nodes(torch.tensor([0]), (1,), noise=2.0), torch.tensor([7.0]))
+    assert float(guided(torch.tensor([[2.0]]), 0.5)) == pytest.approx(3.75)
+
+
+def test_nodes_are_those_of_the_page() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\| ([\d xtimes]+) \|$", (DOCS / "physics.md").read_text(), re.MULTILINE)
+    stated = {name: tuple(map(int, re.findall(r"\d+", nodes))) for name, nodes in rows}
+    assert stated == {name: PROBLEMS[name]().equation.grid.shape for name in stated}
+    assert set(stated) == set(PROBLEMS)
+
+
+def test_sizes_of_a_grading_are_those_of_its_page() -> None:
+    page, settings = " ".join((DOCS / "grading.md").read_text().split()), Settings()
+    assert f"are {settings.problems} problems in a family, {settings.draws} draws and {settings.steps} noise" in page

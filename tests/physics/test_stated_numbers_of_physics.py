@@ -59,7 +59,7 @@ STATED = [
 ]
 
 
-@pytest.mark.parametrize(("part", "words"), STATED, ids=[f"{k}" for k in range(len(STATED))])
+@pytest.mark.parametrize(("part", "words"), STATED, ids=[words for _, words in STATED])
 def test_the_text_and_the_code_say_the_same_number(part: ModuleType, words: str) -> None:
     assert words in said(part)
 

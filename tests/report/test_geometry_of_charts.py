@@ -246,16 +246,18 @@ def test_colors_of_a_map_reach_over_its_values_or_the_range_that_is_given(given,
 
 
 def test_what_lies_over_other_marks_lets_them_shine_through():
-    """A histogram and an area more than the band of a line; many points of a scatter, too."""
+    """The band of a line more than a histogram and an area; many points of a scatter are small and pale."""
     band = drawn(line([0, 1], [1, 2], low=[0, 1], high=[2, 3])).collections[0]
     area = drawn(Area((0.0, 1.0), (0.0, 0.0), (1.0, 1.0))).collections[0]
     bars = drawn(Bars((0.0, 1.0, 2.0), (1.0, 2.0))).patches[0]
     wide = drawn(Rule(1.0, width=0.5)).patches[0]
     many, few = (drawn(points(range(n), range(n))).lines[0] for n in (26, 25))
-    marks = band, area, bars, wide, many, few
-    assert [mark.get_alpha() for mark in marks] == [0.18, 0.4, 0.45, 0.25, 0.6, 1.0]
-    assert [np.max(mark.get_linewidth()) for mark in (band, area, wide)] == [0, 0, 0]
-    assert [mark.get_markersize() for mark in (many, few)] == [2.5, 5.0]
+    opacity = [float(str(mark.get_alpha())) for mark in (band, area, bars, wide, many, few)]
+    assert all(0 < alpha < 1 for alpha in opacity[:5])
+    assert opacity[0] < min(opacity[1:3])
+    assert opacity[5] == 1
+    assert [np.max(mark.get_linewidth()) for mark in (band, area, wide)] == [0, 0, 0]  # no edges
+    assert many.get_markersize() < few.get_markersize()
     lines = [drawn(line(range(n), range(n))).lines[0].get_marker() for n in (26, 25)]
     assert lines == ["None", "o"]
 
@@ -269,43 +271,35 @@ def test_a_rule_lies_on_its_band_above_the_grid_and_below_all_marks():
     assert (rule.get_linewidth(), rule.get_linestyle()) == (0.9, ":")
 
 
-def test_arrows_have_shafts_of_six_thousandths_of_the_panel_and_heads_four_times_as_wide():
-    (field,) = only(Quiver, drawn(arrows([1.0], [2.0], [0.5], [1.0])).collections)
-    assert (field.width, field.headwidth, field.scale) == (0.006, 4.0, 1.0)
-    assert (field.get_linewidth(), field.get_zorder()) == ([0.5], 3)  # over maps, which are 1 at most
+def test_arrows_are_as_long_as_their_components_and_lie_over_maps():
+    marks = heat_map([0, 1, 2], [0, 1, 2], torch.ones(2, 2)), arrows([1.0], [2.0], [0.5], [1.0])
+    mesh, field = drawn(*marks).collections
+    assert isinstance(field, Quiver)
+    assert (field.scale, field.scale_units, field.angles) == (1.0, "xy", "xy")
+    assert field.get_zorder() > mesh.get_zorder()
 
 
 # the style and the colors
 
 
-def test_text_is_of_two_sizes_and_lines_are_thin():
-    """The page's column is 7.2 inches wide, where 9.5 points are 13 pixels; ticks and legends are smaller."""
+def test_a_figure_fills_the_column_and_its_text_has_the_size_that_is_stated():
+    """Ticks and legends are smaller; a logarithmic axis marks its powers of ten more than what lies between."""
+    said = str(figure_style.__doc__)
     with figure_style():
         figure = Figure()
         axes = figure.subplots()
         axes.plot([1, 2], [1, 2], label="a")
         axes.set(title="t", xlabel="x", ylabel="y", xscale="log")
         legend = axes.legend()
-    assert figure.get_size_inches().tolist() == [7.2, 3.4]
-    texts = axes.xaxis.label, axes.yaxis.label, axes.title, axes.texts or axes.text(0, 0, "free")
-    assert [text.get_fontsize() for text in texts[:3]] == [9.5] * 3
+    assert "{:g} x {:g} inches".format(*figure.get_size_inches()) in said
+    (size,) = {text.get_fontsize() for text in (axes.xaxis.label, axes.yaxis.label, axes.title)}
+    assert f"{size:g} points" in said
     small = [*axes.get_xticklabels(), *axes.get_yticklabels(), *legend.get_texts()]
-    assert {text.get_fontsize() for text in small} == {9.0}
-    assert (axes.xaxis.labelpad, axes.yaxis.labelpad) == (5.0, 5.0)
-    major, minor = axes.xaxis.get_major_ticks()[0], axes.xaxis.get_minor_ticks()[0]
-    looks = [(tick.tick1line.get_markersize(), tick.tick1line.get_markeredgewidth()) for tick in (major, minor)]
-    assert looks == [(3.0, 0.7), (1.5, 0.5)]
-    axes.set_yscale("log")
-    assert [ticks[0].tick1line.get_markersize() for ticks in (axes.yaxis.majorTicks, axes.yaxis.minorTicks)] == [0, 0]
-    curve = axes.lines[0]
-    assert (curve.get_linewidth(), curve.get_markersize(), curve.get_markeredgewidth()) == (1.6, 4.0, 0.0)
-    assert (axes.spines["left"].get_linewidth(), major.gridline.get_linewidth()) == (0.7, 0.6)
-    assert [axes.spines[side].get_visible() for side in ("left", "bottom", "top", "right")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    assert all(float(text.get_fontsize()) < float(size) for text in small)
+    major, minor = axes.xaxis.get_major_ticks()[0].tick1line, axes.xaxis.get_minor_ticks()[0].tick1line
+    assert major.get_markersize() > minor.get_markersize() > 0
+    visible = [axes.spines[side].get_visible() for side in ("left", "bottom", "top", "right")]
+    assert visible == [True, True, False, False]
     assert not legend.get_frame_on()
 
 

@@ -2,17 +2,13 @@
 
 import inspect
 import math
-from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
 import pytest
 from scipy.stats import norm
 
-from diffuscope.theory.geometry import emerged_share, emergence_level, variations
-from diffuscope.theory.paths import geometric_action, rotation, shoot
-from diffuscope.theory.paths.constrained import gauss_newton
-from diffuscope.theory.variance import Affine, Constant, Fourier, LinearFeatures, Naive
+from diffuscope.theory.variance import Fourier
 
 
 def part_of(name: str) -> ModuleType:
@@ -70,7 +66,7 @@ STATED = [
 ]
 
 
-@pytest.mark.parametrize(("part", "words"), STATED, ids=[f"{k}" for k in range(len(STATED))])
+@pytest.mark.parametrize(("part", "words"), STATED, ids=[words for _, words in STATED])
 def test_the_text_and_the_code_say_the_same_number(part: ModuleType, words: str) -> None:
     assert words in said(part).replace('" "', "").replace('" f"', "")
 
@@ -81,22 +77,8 @@ def test_numbers_of_distributions_and_constants_have_their_closed_forms() -> Non
     steps = onset_forecast.CHECKPOINTS**2  # the variance of a uniform number within a step of log 1.1
     assert steps == pytest.approx(math.log(memorization_onset.SPACING) ** 2 / 12, rel=1e-12)
     assert (closure.TOLERANCE, onset_pilots.REPEATS) == (0.1, 3)  # "a tenth of the samples", "three of each"
+    assert "ten functions" in said(features)
+    assert Fourier(1.0).number == 10
     # the largest exponent of the polynomial is below that of a float64, and that of one bump more is not
     n, reach = features.POLYNOMIAL, features.REACH
     assert 2 * (n - 1) * (n - 1 + reach) < math.log(1.7e308) < 2 * n * (n + reach)
-
-
-def default(function: Callable[..., object], name: str) -> object:
-    return inspect.signature(function).parameters[name].default
-
-
-def test_what_is_not_given_adds_nothing_and_multiplies_by_one() -> None:
-    nothing = [
-        (emerged_share, "last"), (emergence_level, "last"), (geometric_action, "energy"), (variations, "which"),
-        (shoot, "path"), (gauss_newton, "rho"), (LinearFeatures.of, "ridge"), (rotation, "i"),
-    ]  # fmt: skip
-    assert [default(function, name) for function, name in nothing] == [0] * len(nothing)
-    ones = [(Naive, "kappa"), (Affine, "dimension"), (Constant, "number"), (rotation, "j")]
-    assert [default(function, name) for function, name in ones] == [1] * len(ones)
-    assert Fourier(1.0).number == 10  # "the published choice, ten functions"
-    assert (default(Fourier, "cosines"), default(Fourier, "sines")) == (5, 4)
