@@ -154,8 +154,8 @@ def few_draws(part: Part) -> str:
     verdict = "reaches the bar by a narrow margin" if all(map(_reaches, network)) else "misses the bar"
     return (
         f"Hardly. At noise {sigma:g} a perfect learner of {FEW:,} draws has an error of {floor:.1%}, and in {missing} "
-        f"of {REPEATS} sets it misses the bar (error {LARGEST_ERROR:g}, cosine {LEAST_COSINE:g}). The network trained on "
-        f"them {verdict}: {network[0].error:.1%} and {network[0].cosine:.4f}."
+        f"of {REPEATS} sets it misses the bar (error {LARGEST_ERROR:g}, cosine {LEAST_COSINE:g}). The network trained "
+        f"on them {verdict}: {network[0].error:.1%} and {network[0].cosine:.4f}."
     )
 
 
