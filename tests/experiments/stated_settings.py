@@ -2,7 +2,8 @@
 
 That is the docstring of the module or of its package, or the literal text at their heads: titles and settings of the
 experiment, sources of numbers. A number that is formatted into a text is no statement: it changes with the setting.
-A list of three numbers or more stands there in its order.
+A list of three numbers or more stands there in its order. What is named CHUNK is no setting: how many are computed at a
+time, which changes no result.
 """
 
 import ast
@@ -33,7 +34,7 @@ def unstated(source: str, said: str = "") -> Iterator[Found]:
     tree = ast.parse(source)
     said = " ".join([*texts(tree), said])
     known, in_order = stated(said), figures(said)
-    for block in tree.body:
+    for block in (block for block in tree.body if not is_chunk(block)):
         for number in numbers(block):
             assert isinstance(number.value, int | float)
             if number.value not in known:
@@ -41,6 +42,11 @@ def unstated(source: str, said: str = "") -> Iterator[Found]:
         for line, values in lists(block):
             if not any(in_order[k : k + len(values)] == values for k in range(len(in_order))):
                 yield line, tuple(values)
+
+
+def is_chunk(block: ast.stmt) -> bool:
+    """Whether a statement sets the size of chunks."""
+    return isinstance(block, ast.Assign) and ast.unparse(block.targets[0]) == "CHUNK"
 
 
 def texts(tree: ast.Module) -> Iterator[str]:

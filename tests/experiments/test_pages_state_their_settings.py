@@ -30,6 +30,7 @@ def test_settings_that_are_not_stated_are_found():
         assert list(unstated(module.format(said=said, steps=steps, shown=shown))) == found
     unpacked = '"""40 steps of 8 examples, 20 looks"""\nSTEPS, LOOKS, BATCH = 40, 20, 8\n'
     assert list(unstated(unpacked)) == []
+    assert list(unstated("CHUNK = 40\nCHUNKS = 50\n")) == [(2, 50)]
     inside = "def f(n=3):\n    return n + 4\nclass A:\n    size = 5\n"
     assert list(unstated(inside)) == []
     assert list(unstated("N = 6\n", "six of them")) == []

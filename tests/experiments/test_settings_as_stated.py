@@ -251,7 +251,7 @@ def test_conserved_numbers_of_the_ornstein_uhlenbeck_path_are_those_of_its_ends(
 
 
 def test_the_momentum_of_a_decision_is_that_of_a_straight_path():
-    assert stated(drift_diffusion, "drift: 0.1 sigma: 1.0 bounds: ±1 path: 0.5 to -1 in 1")
+    assert stated(drift_diffusion, "drift: 0.1 sigma: 1 bounds: ±1 path: from 0.5 to -1 in time 1")
     mean = (drift_diffusion.BOUND - drift_diffusion.START) / drift_diffusion.DURATION
     assert (mean - drift_diffusion.DRIFT) / drift_diffusion.SIGMA**2 == pytest.approx(-1.6)
 
@@ -278,7 +278,7 @@ def test_paths_onto_the_ring_begin_at_twice_its_radius_and_end_at_their_angles()
     ids=["mixture", "digits"],
 )
 def test_levels_of_a_bridge_fall_from_the_stated_noise_to_the_stated_end(case, T, epsilon):
-    assert stated(bridge, "mixture: three modes of different widths, T = 8, ε = 0.1 digits")
+    assert stated(bridge, "mixture: three modes of different widths, T = 8, ε = 0.1, 400 intervals digits")
     assert stated(bridge, "64 dimensions, T = 8, ε = 0.3, 160 intervals")
     assert (float(case.levels[0]), float(case.levels[-1])) == pytest.approx((T, epsilon), rel=1e-12)
 
@@ -293,8 +293,8 @@ def test_the_bridge_comes_from_its_start_to_its_end():
 
 
 @pytest.mark.parametrize("eta", reverse_family.ETAS)
-def test_what_each_dial_leaves_is_the_published_number(eta):
-    nats, half_digit = reverse_family.PUBLISHED[eta]
+def test_what_each_dial_leaves_is_the_known_number(eta):
+    nats, half_digit = reverse_family.INDEPENDENT[eta]
     assert reverse_family.gaussian(eta).relative_entropy(0.0) == pytest.approx(nats, abs=half_digit)
 
 

@@ -39,7 +39,7 @@ EXPERIMENT = Experiment(
     seconds=45,
     settings={
         "observed": "8 of 272 values, noise 0.01; for our own 0.01 of their standard deviation",
-        "public fields": "700 for training, 100 for validation, 40 of the test set",
+        "public fields": "700 for training, 100 for validation (24 for the weight of DPS), 40 of the test set",
         "own fields": "400, 50 and 20",
         "samples": f"{DRAWS} a problem, {NFE} network calls each (SDE-DPM-Solver++(2M))",
     },

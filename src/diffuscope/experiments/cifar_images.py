@@ -1,8 +1,8 @@
 r"""CIFAR-10's training images and their Gaussian, for experiments about them.
 
 The images stay in their own range [0, 255] in float32 (0.6 GB); a level of noise on pixels in [-1, 1] is
-:math:`127.5\,\sigma` there, and the Gaussian is rescaled instead. The fit is float64 in chunks of 2,048 images, with
-one 3072 x 3072 matrix: 1.5 GB in all.
+:math:`127.5\,\sigma` there, and the Gaussian is rescaled instead. The fit is float64 in chunks, with one 3072 x 3072
+matrix: 1.5 GB in all.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from functools import cache
 from diffuscope.data import DataSet, load_data
 from diffuscope.exact import Gaussian
 
-CHUNK = 2048
+CHUNK = 2048  # images
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,8 @@ Half of an ensemble of linear denoisers gives these two moments; Gaussian fields
 For total variation it has two statistics, one on average above the true value and one below. Its null, the distance
 between two halves of the trained models, is far from zero: models differ, and a histogram of 200 of them is noisy.
 
-Models have 16 x 16 bumps in (x, t) and are trained on P = 64, 256, 1024 or 4096 draws with the ridge 0.1; in the
-schedule beta is 0.2 at t = 0 and 40 at t = 1. Cumulants are those at 6 points of [-1.25, 1.25] and t = 0.05, 0.1 and
-0.3.
+Models are trained on P = 64, 256, 1,024 or 4,096 draws; in the schedule beta is 0.2 at t = 0 and 40 at t = 1.
+Cumulants are those at 6 points of [-1.25, 1.25] and t = 0.05, 0.1 and 0.3.
 
 Sources: Vastola 2025, *Generalization through variance*, https://arxiv.org/abs/2504.12532, Figure 2 (setting; the
 closure is not tested there). By an independent computation the total variation is 0.20, 0.26, 0.065 and 0.028.
@@ -50,7 +49,7 @@ INDEPENDENT = {64: 0.20, 256: 0.26, 1024: 0.065, 4096: 0.028}
 RUNS, TRAJECTORIES, STEPS = 200, 250, 300
 PROBES = torch.linspace(-1.25, 1.25, 6, dtype=torch.float64)[:, None]
 PROBE_TIMES = (0.05, 0.1, 0.3)
-EDGES = torch.linspace(-1.5, 1.5, 61, dtype=torch.float64)
+EDGES = torch.linspace(-1.5, 1.5, 60 + 1, dtype=torch.float64)
 EXPERIMENT = Experiment(
     name="closure",
     title="How far a Gaussian model of trained scores can be trusted",
@@ -61,7 +60,7 @@ EXPERIMENT = Experiment(
         "models": "data -1, 0, 1; 16 x 16 bumps in (x, t), ridge 0.1; per P, 200 models for the moments and 200 to "
         "compare",
         "samples": "200 Gaussian fields; 250 trajectories per field, 300 Euler steps to t = 0.01",
-        "total variation": "60 cells of width 0.05 on [-1.5, 1.5], between 61 edges, and two outside",
+        "total variation": "60 cells of width 0.05 on [-1.5, 1.5], and two outside",
     },
     notes=(
         "Fields are drawn once per run and kept along a trajectory (quenched).",

@@ -73,7 +73,7 @@ EXPERIMENT = Experiment(
     seconds=40,
     settings={
         "data": "four points on the unit circle, rotated by 0, 22.5 and 45 degrees",
-        "Gaussian": "10 bumps (densities) along the two axes of x, y in [-1.5, 1.5] and along t, std half their "
+        "Gaussian": "10 bumps (densities) along each of the two axes, in [-1.5, 1.5], and along t, std half their "
         "spacing",
         "Fourier": "1, cos 1 to 5, sin 1 to 4 per axis, of period 3 in x and y and 0.99 in t",
         "training": "500 draws per model, ridge 0.1, 100 models per panel",

@@ -31,7 +31,7 @@ EXPERIMENT = Experiment(
     settings={
         "observed": "the pressure at 3% of the nodes, noise 0.01 of its scale",
         "graded": "coefficient and pressure at all nodes",
-        "public fields": "800 of 16 x 16 for training, 100 for validation, 40 test",
+        "public fields": "800 of 16 x 16 for training, 100 for validation (8 for the weight of DPS), 40 to test",
         "own fields": "400 of 32 x 32, 40 and 24",
         "samples": f"{DRAWS} a problem, {NFE} network calls each (SDE-DPM-Solver++(2M))",
     },

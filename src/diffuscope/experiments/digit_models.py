@@ -23,7 +23,7 @@ from diffuscope.training import fit, recipe
 from .part import PIXEL_RANGE
 
 COMPONENTS, STEPS, BATCH = 10, 1000, 64
-NETWORK = f"MLP of 128 x 2, {STEPS} steps of {BATCH} examples"
+NETWORK = f"MLP of 128 x 2, {STEPS:,} steps of {BATCH} examples"
 PIXELS, SIDE = 64, 8
 
 

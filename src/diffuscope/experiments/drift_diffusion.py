@@ -50,9 +50,9 @@ EXPERIMENT = Experiment(
     seconds=8,
     settings={
         "drift": "0.1",
-        "sigma": "1.0",
+        "sigma": "1",
         "bounds": "±1",
-        "path": "0.5 to -1 in 1",
+        "path": "from 0.5 to -1 in time 1",
         "runs": "100,000 published (NumPy's legacy generator, seed 0), ten times as many with bridges",
     },
 )

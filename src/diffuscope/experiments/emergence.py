@@ -9,7 +9,7 @@ The mixture of ten Gaussians is exact, so that the bound must hold for it at eve
 where a component emerges later, its answers at different noise levels are not those of one distribution.
 
 The closed form is taken for variances of 100, 10, 1, 0.1 and 0.01, on a grid of 0.001 in log sigma. A
-difference counts from four standard errors on; the figure shows the components 0, 4, 9 and 19.
+difference counts from four standard errors on; the figure shows the components 1, 5, 10 and 20.
 
 Source: Wang & Vastola 2023, *Diffusion Models Generate Images Like Painters*, https://arxiv.org/abs/2303.02490.
 """
@@ -44,7 +44,7 @@ from .part import Part, largest_difference, loglog
 VARIANCES = (100.0, 10.0, 1.0, 0.1, 0.01)
 STEP = 1e-3  # of the grid in log sigma
 FOLLOWED, LEVELS, COMPONENTS = 512, 40, 20
-SHOWN = (0, 4, 9, 19)  # components in the figure
+SHOWN = tuple(component - 1 for component in (1, 5, 10, 20))  # in the figure
 STANDARD_ERRORS = 4
 ASKED = "a requirement, not derived"
 EXPERIMENT = Experiment(

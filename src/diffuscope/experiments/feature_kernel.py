@@ -60,7 +60,7 @@ EXPERIMENT = Experiment(
     source="Vastola 2025, https://arxiv.org/abs/2504.12532",
     seconds=75,
     settings={
-        "line": "data -1, 0, 1; F = 8 x 8 and 16 x 16 bumps in (x, t), ridge 0.1; 80 to 2,400 models per P",
+        "line": "data -1, 0, 1; F = 4 x 4, 8 x 8 and 16 x 16 bumps in (x, t), ridge 0.1; 80 to 2,400 models per P",
         "plane": "data on the corners of a square; 10 x 10 x 10 bumps or Fourier functions, P = 500; 100 models",
         "schedule": "alpha = exp(-(0.1 t + 9.95 t²)), variance preserving, t in [0.01, 1]; beta from 0.2 to 40",
     },

@@ -82,8 +82,8 @@ EXPERIMENT = Experiment(
         "start": "2",
         "eta": "0, 0.5, 1, 2",
         "noise-to-signal ratio": "4 to 0.05",
-        "schedules": "Ornstein-Uhlenbeck from t = 1.5 to 0.001, VE, cosine, rectified flow; DDPM's linear table for "
-        "its posterior, at every 9th step",
+        "schedules": "Ornstein-Uhlenbeck (from t = 1.5 to 0.001 in charts over time and for Gaussian data), VE, "
+        "cosine, rectified flow; DDPM's linear table for its posterior, at every 9th step",
         "particles": "200,000",
         "Gaussian data": "N(1.3, 0.5²), in 20, 40, 80, 160, 320 and 640 steps",
         "memory of the start": "over 1, 2, 3, 5, 8, 16, 32, 64 and 128 steps",

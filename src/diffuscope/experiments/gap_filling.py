@@ -9,9 +9,9 @@ mass into the gaps with the true score, too, and the average model is biased by 
 separates the three, with more models of fewer starts each, because bias is what the *average* model does, and the
 average of 100 models of few samples is still noisy.
 
-With 30 steps and P = 64, 128, 256, 512, 1024 the published code has the gap masses 0.18, 0.21, 0.13, 0.09, 0.06 at
-epsilon = 1e-4, 0.25, 0.25, 0.14, 0.10, 0.06 at 1e-3, and 0.25, 0.21, 0.17, 0.10, 0.09 at 1e-2; there, with 300 steps
-and P = 64, 256, 1024, it has 0.238, 0.101, 0.015. The true score has 0.074, 0.0043 and 0.0001 in 30, 100 and 1,000
+With 30 steps and P = 64, 128, 256, 512, 1,024 the published code has the gap masses 0.18, 0.21, 0.13, 0.09, 0.06 at
+epsilon = 1e-4; 0.25, 0.25, 0.14, 0.10, 0.06 at 1e-3; and 0.25, 0.21, 0.17, 0.10, 0.09 at 1e-2. With 300 steps and P =
+64, 256, 1,024 it has 0.238, 0.101, 0.015 at 1e-2. The true score has 0.074, 0.0043 and 0.0001 in 30, 100 and 1,000
 steps.
 
 Source: Vastola 2025, *Generalization through variance*, https://arxiv.org/abs/2504.12532 (Figure 2). Its code looks the
@@ -52,7 +52,7 @@ MODELS, STARTS = 100, 300
 # more models where the average is noisier: P = 64 .. 1024
 MANY_MODELS, FEW_STARTS, FINE = (600, 800, 2500, 600, 300), 20, 120
 QUANTILES = 8000  # starts with the true score, at equal quantiles
-EDGES = torch.linspace(-1.5, 1.5, 61, dtype=torch.float64)
+EDGES = torch.linspace(-1.5, 1.5, 60 + 1, dtype=torch.float64)
 # at F/P = 4, 2, 1, 1/2, 1/4, and at 4, 1, 1/4 with 300 steps and epsilon = 0.01
 PUBLISHED = {
     1e-4: (0.18, 0.21, 0.13, 0.09, 0.06),
@@ -73,10 +73,10 @@ EXPERIMENT = Experiment(
         "data": "-1, 0, 1",
         "schedule": "α = exp(-(0.1 t + 9.95 t²)), from t = 1 to ε = 1e-4, 1e-3, 1e-2",
         "model": "16 x 16 Gaussian bumps (densities) on [-1.5, 1.5] x [ε, 1], ridge 0.1",
-        "samples per model": "64, 128, 256, 512, 1024",
+        "samples per model": "64, 128, 256, 512, 1,024",
         "sampling": "Euler, 30 and 300 equal steps; 100 models of 300 starts, 8,000 starts with the true score",
-        "decomposition": "600, 800, 2500, 600, 300 models of 20 starts; 120 fine Heun steps",
-        "densities": "in the cells between 61 edges on [-1.5, 1.5]",
+        "decomposition": "600, 800, 2,500, 600, 300 models of 20 starts; 120 fine Heun steps",
+        "densities": "in 60 cells of [-1.5, 1.5]",
     },
     notes=(
         "The bumps are densities, so the published ridge of 0.1 is weaker for more bumps; the numbers hold for this "

@@ -7,8 +7,7 @@ the fine modes, even the last bit of a float, is amplified. A diffusion model ca
 score supplies the lost information:
 :math:`\partial_\tau q = -\nabla\cdot(g^2 s\, q) + \tfrac12 g^2\Delta q` is a well-posed equation.
 
-Half of the mass is around either mode. Undone are a blur of variance 0.05, and one of variance 1 with noise of 1e-6 on
-it.
+Undone are a blur of variance 0.05, and one of variance 1 with noise of 1e-6 on it.
 """
 
 import math

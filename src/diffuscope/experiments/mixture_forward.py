@@ -60,7 +60,7 @@ EXPERIMENT = Experiment(
     settings={
         "modes": "±2, half of the mass each",
         "variance": "0.25",
-        "beta": "1.0",
+        "beta": "1",
         "times": "0, 0.15, 0.4, 0.8, 1.5, 3",
         "finite volumes": "100, 200, 400, 800 cells; 16, 32, 64, 128 steps",
         "particles": "1,000,000",

@@ -6,7 +6,7 @@ place). `theory.geometry` has the statistics: shares of variance by principal co
 states, increments and noise predictions; the share outside the plane of the two ends; the error of the formula.
 
 For CIFAR-10 the trajectories are the closed form with the data's mean and covariance, at the times of DDIM with 51
-steps, every 19th of 1,000, and its linear betas, from ten starts; the covariance is fitted to 4,096 images at a time.
+steps, every 19th of 1,000, and its linear betas, from ten starts.
 On digits a network is followed in units of the data's standard deviation.
 
 Source: Wang & Vastola 2023, *Diffusion Models Generate Images Like Painters*, https://arxiv.org/abs/2303.02490, which
@@ -45,7 +45,8 @@ from .part import PIXEL_RANGE, Part, largest_difference
 
 STARTS = 10
 DDIM_STEPS, STRIDE = 51, 19  # the grid of diffusers' DDIM: every 19th of 1,000 steps, down to the first
-CIFAR_EXAMPLES, FIT_BATCH = 5000, 4096
+CIFAR_EXAMPLES = 5000
+CHUNK = 4096  # images
 FOLLOWED, LEVELS = 64, 40
 ASKED = "a requirement, not derived"
 CIFAR = "independent computation on CIFAR-10's spectrum, 10 starts"
@@ -143,7 +144,7 @@ def cifar(part: Part) -> str:
         data = load_data("cifar10", train_limit=CIFAR_EXAMPLES, seed=part.seed).in_range(*PIXEL_RANGE)
     except InputError as error:
         return f"Not run, and nothing is claimed. {error}."
-    gaussian = Gaussian.fit(data.train.flatten(1).split(FIT_BATCH))
+    gaussian = Gaussian.fit(data.train.flatten(1).split(CHUNK))
     times = ddim_times()
     drawn = torch.randn(STARTS, gaussian.dimension, dtype=torch.float64, generator=part.generator)
     run = gaussian_trajectories(gaussian, DiscreteVP.linear(), drawn, times)

@@ -13,7 +13,7 @@ from diffuscope.findings import Arrows, Panel, arrows, line, points
 from diffuscope.theory.paths import Dynamics
 
 Box = tuple[float, float, float, float]
-SPACING = 12  # arrows per axis
+SPACING = 12  # arrows per axis; even: at the middle of its box the score of a ring is 0/0
 
 
 def box_around(*paths: Float[Tensor, "_ 2"]) -> Box:

@@ -42,7 +42,8 @@ from .part import Part, largest_difference
 VARIANCES = (9.0, 2.0, 1.0, 0.5, 0.05)
 DIMENSION, STARTS = 8, 3
 STEPS = 240  # of Runge-Kutta 4: its error is below 1e-8 from every start here
-PUSHED, FEWER, CORRELATED, MOVED, LEVELS, COMPONENTS = 192, 24, 512, 0.2, 30, (0, 4, 19)
+PUSHED, FEWER, CORRELATED, MOVED, LEVELS = 192, 24, 512, 0.2, 30
+COMPONENTS = tuple(component - 1 for component in (1, 5, 20))  # that are pushed
 TOP = 30.0  # standard deviations of the data: there the noised data are Gaussian
 STANDARD_ERRORS = 4
 EXPERIMENT = Experiment(
@@ -54,7 +55,7 @@ EXPERIMENT = Experiment(
     settings={
         "Gaussian": "8 coordinates, variances 9, 2, 1, 0.5, 0.05 and 0; 3 starts, 240 steps",
         "digits": "scikit-learn's in [-1, 1] as ten Gaussians; pushes of 0.2 standard deviations of the noise along "
-        "the components 0, 4 and 19, 30 steps from at most 30 standard deviations of the data; 192 trajectories at the "
+        "the components 1, 5 and 20, 30 steps from at most 30 standard deviations of the data; 192 trajectories at the "
         "highest level and 24 at others; 512 for the correlation",
     },
 )

@@ -48,8 +48,8 @@ EXPERIMENT = Experiment(
     seconds=60,
     settings={
         "D": "0.0125, 0.015, 0.02, 0.025",
-        "beta": "2; prefactors also at 0.5, 1, 2, 3, 3.5, 3.9 and, at the caustic, 4",
-        "friction": "2; its coarser grid has 100 cells per axis",
+        "beta": "2; prefactors at 0.5, 1, 2, 3, 3.5, 3.9, and none at the caustic, 4",
+        "friction": "2; the coarser grid of the particle has 100 cells per axis",
         "requirements": "a ratio within 0.05 of 1, and a limit within 0.01",
     },
 )

@@ -49,7 +49,7 @@ from diffuscope.theory.paths import (
 from .experiment import Experiment
 from .noised_data import Mixture, Noised, Ring
 from .part import PIXEL_RANGE, Part, largest_difference
-from .path_panels import along, plane
+from .path_panels import along, box_around, plane
 
 INTERVALS, DIGIT_INTERVALS = 400, 160
 POINTS = 50
@@ -62,7 +62,7 @@ EXPERIMENT = Experiment(
     seconds=35,
     settings={
         "ring": "radius 5, width 0.55, T = 10^1.5, ε = 10^−0.4, 400 intervals",
-        "mixture": "three modes of different widths, T = 8, ε = 0.1",
+        "mixture": "three modes of different widths, T = 8, ε = 0.1, 400 intervals",
         "digits": "899 of scikit-learn in [−1, 1], 64 dimensions, T = 8, ε = 0.3, 160 intervals",
         "identity": "at 50 random states of each",
     },
@@ -262,10 +262,10 @@ def ring_charges(part: Part) -> str:
     gauged = gauged_translation(case)
     momenta: list[Line] = [line(t, gauged.charge(path)[0], f"p + s, {name}") for name, path in paths.items()]
     momenta.append(line(t, translation([1.0, 0.0]).charge(paths["full"])[0], "p, full", style="dashed"))
-    box = (-2.0, 8.0, -1.0, 11.0)
+    states = {name: path.states[0] for name, path in paths.items()}
     part.chart(
         "Paths and charges on the ring",
-        plane("from noise (top) to the ring", {name: path.states[0] for name, path in paths.items()}, box),
+        plane("from noise (top) to the ring", states, box_around(*states.values())),
         Panel("angular momentum", "t", "x × p", angular, x_log=True),
         Panel("momentum along x", "t", "", tuple(momenta), x_log=True, y_range=(-0.05, 0.05)),
         how_to_read="Time runs from right to left. The ring's rotation symmetry conserves x × p for both functionals; "

@@ -1,11 +1,11 @@
 r"""Samplers at equal cost: Euler-Maruyama, Heun, Runge-Kutta 4 and what came after, on two modes in the plane.
 
-Data :math:`\tfrac12 N(\pm m, v I)` with m = (1.3, 0.6), v = 0.45; :math:`dX = -\tfrac12 X\,dt + dB` to T = 4,
+Data :math:`0.5\,N(\pm m, v I)` with m = (1.3, 0.6), v = 0.45; :math:`dX = -\tfrac12 X\,dt + dB` to T = 4,
 generation from :math:`N(0, I)`. A step of Euler-Maruyama costs one evaluation of the score, of Heun two, of Runge-Kutta
 four: they are compared at equal NFE. The article draws its samplers with the score of the *clean* data at every time.
 Then the flow contracts onto the point where :math:`x = -s_0(x)`, at :math:`m/(1 - v)` instead of m, and the equation
-with noise settles at :math:`m/(1 - v/2)`: 'fewer steps to the modes' is an artifact of that. Its start has the standard
-deviation 1.6; half of the mass is at either mode.
+with noise settles at :math:`m/(1 - v/2)`: 'fewer steps to the modes' is an artifact of that. The article's start has
+the standard deviation 1.6.
 
 Source: Chen Kai, *PDE and Machine Learning (7)*, experiment 3 and figure 4; the settings are those of its figure.
 """

@@ -14,7 +14,7 @@ Gaussian does not explain, at :math:`\sigma_{skip}` and above,
 
 .. math::  \mathrm{FUV} = \frac{\sum_i |D - D_G|^2}{\sum_i |D - \mu|^2} .
 
-Source: Wang & Vastola 2024, https://arxiv.org/abs/2412.09726 (the jump). For digits e without end of steps, 0.0021,
+Source: Wang & Vastola 2024, https://arxiv.org/abs/2412.09726 (the jump). For digits e with unlimited steps, 0.0021,
 0.021 and 0.106 for jumps to 5, 2.5 and 1, and the FUV, 0.0037, 0.015, 0.053, 0.15 and 0.21 at 20, 10, 5, 2.5 and 1,
 were computed independently of this library, of 256 starts.
 """

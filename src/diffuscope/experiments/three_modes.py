@@ -3,8 +3,9 @@ r"""Three equal Gaussian modes in the plane, and small networks that learn them 
 .. math::  p = \tfrac13 \sum_{k} N(\mu_k,\, v I), \qquad \mu_k = (\cos\theta_k, \sin\theta_k), \quad
            \theta_k = \tfrac{\pi}{2}, \tfrac{7\pi}{6}, \tfrac{11\pi}{6}, \qquad v = 0.35^2,
 
-(90, 210 and 330 degrees) of weight 1/3, mean zero and variance :math:`s^2 = 0.5 + v` per coordinate. Density, denoiser
-and irreducible loss are closed forms: whatever a network learns from n draws has its exact counterpart at n = infinity.
+(90, 210 and 330 degrees), each of weight 1/3. The mixture has mean zero and the variance :math:`s^2 = 0.5 + v` per
+coordinate. Density, denoiser and irreducible loss are closed forms: whatever a network learns from n draws has its
+exact counterpart at n = infinity.
 
 The noise is variance exploding, from 0.01 to 10. Networks have width 32 and two layers, and are trained at noise from
 0.01 to 5, uniform in log sigma, with the learning rate 0.005; samples take 25 steps.

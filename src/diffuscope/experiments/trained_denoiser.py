@@ -46,7 +46,7 @@ from diffuscope.training import fit, recipe
 from .experiment import Experiment
 from .noised_data import Ring
 from .part import Part, largest_difference
-from .path_panels import plane
+from .path_panels import box_around, plane
 from .reverse_diffusion_is_a_bridge import Case, levels, random_points
 
 RING = Ring(5.0, 0.55)
@@ -235,10 +235,10 @@ def charges(part: Part) -> str:
     part.at_least("lost", title, smaller, 1e-4, "far above that of the exact score", source=DERIVED)
     t = known.levels[1:-1]
     momenta = {name: momentum(subject, 0).charge(paths[name])[0] for name, subject in subjects.items()}
-    box = (-3.0, 8.0, 0.0, 13.0)
+    states = {name: found.states[0] for name, found in paths.items()}
     part.chart(
         "Paths and charges of learned scores",
-        plane("from noise (top) to the ring", {name: found.states[0] for name, found in paths.items()}, box),
+        plane("from noise (top) to the ring", states, box_around(*states.values())),
         Panel("angular momentum", "t", "x × p", tuple(line(t, Q, name) for name, Q in turning.items()), x_log=True),
         Panel("momentum", "t", "p + s along x", tuple(line(t, Q, n) for n, Q in momenta.items()), x_log=True),
         how_to_read="Time runs from right to left. An exact score conserves both charges; what a learned one gains and "

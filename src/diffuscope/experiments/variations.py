@@ -57,8 +57,8 @@ EXPERIMENT = Experiment(
     seconds=15,
     settings={
         "digits": f"{NETWORK}; DDIM, 30 steps; pushes of 1, an eighth of the length of noise, 48 trajectories",
-        "MNIST": f"a published network, brought by {NETWORKS}; pushes of 5, 5 trajectories from σ = 40 at most; "
-        "Gaussian of 10,000 images",
+        "MNIST": f"a published network, brought by {NETWORKS}; pushes of 5, 5 trajectories from at most 40 "
+        "standard deviations of the data; Gaussian of 10,000 images",
         "pushes": "after 0, 8, 14, 19 and 24 steps, along 4 directions; pictures of −4, −2, −1, 0, 1, 2, 4 times their "
         "size",
     },

@@ -10,9 +10,10 @@ The protocol is that of `protocol`. A small network is trained on digits here; n
 
 On digits local scores know windows of 3, 5, 7, 9 or 15 pixels, compositions crops of 3, 5 or 7, and masks keep the
 share 0.5, 0.8, 0.9 or 0.99; data are smoothed by 0.1, 0.3 or 1; shortcuts keep the 20 nearest images, or average
-batches of 128. On MNIST windows are of 3, 5, 7, 9, 11 or 15 pixels, crops of 5, 9 or 15, shares 0.5, 0.8 or 0.95,
-smoothings 0.3, 1 or 2, the nearest images 200, and batches of 1,000. Two methods are the same if they differ by at most
-1e-6, and told apart from 0.05 on.
+batches of 128; their cost is measured for 20 and 100 images, and for batches of 32 and 224. On MNIST windows are of 3,
+5, 7, 9, 11 or 15 pixels, crops of 5, 9 or 15, shares 0.5, 0.8 or 0.95, smoothings 0.3, 1 or 2, the nearest images 200,
+and batches of 1,000. Two methods are the same if they differ by at most 1e-6; a shortcut counts as different from a
+median difference of 0.05 of the length of D - mu on.
 
 Sources: Kamb & Ganguli 2024, https://arxiv.org/abs/2412.20292 (local and equivariant scores; median r2 0.94 on MNIST);
 Niedoba et al. 2024, https://arxiv.org/abs/2411.19339 (composition); Lukoianov et al. 2025,

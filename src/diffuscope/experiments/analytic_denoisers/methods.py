@@ -1,7 +1,4 @@
-"""The methods of the comparison: every analytic denoiser of the library, and the shortcuts of published code.
-
-Moments are fitted to 4,096 images at a time.
-"""
+"""The methods of the comparison: every analytic denoiser of the library, and the shortcuts of published code."""
 
 from dataclasses import dataclass
 
@@ -25,7 +22,7 @@ from diffuscope.streams import torch_stream
 from .peers import NearestOnly, PerBatch
 from .protocol import Choice, Method, Subject
 
-FIT_ROWS = 4096
+CHUNK = 4096  # images
 SHORTCUTS = {"empirical, nearest": "empirical", "empirical, per batch": "empirical"}
 SHORTCUTS |= {"local, per batch": "local", "PCA-local, per batch": "PCA-local"}
 
@@ -96,7 +93,7 @@ def all_methods(sizes: Sizes) -> list[Method]:
 
 def gaussian_of(of: Subject) -> Gaussian:
     """Mean and covariance of the training images."""
-    return Gaussian.fit(of.train.split(FIT_ROWS))
+    return Gaussian.fit(of.train.split(CHUNK))
 
 
 def mean(of: Subject, _: Choice) -> Denoiser:

@@ -11,7 +11,7 @@ fill [-1, 1],
 where :math:`\bar D` is the mean over the values of that one output, as in the sources, and mu the mean of the data.
 Tables have the mean of the MSE and of the cosine and the median of r2 over images. What a method leaves open (the size
 k of a patch, at each level) is chosen on other held-out images, by the largest median r2. Intervals are those of 1,000
-resamples. An output within 1e-6 of mu has no direction.
+resamples. An output whose distance from mu is at most 1e-6 of the length of mu has no direction.
 
 Sources: Kamb & Ganguli 2024, https://arxiv.org/abs/2412.20292; Lukoianov et al. 2025, https://arxiv.org/abs/2509.09672.
 """
@@ -31,7 +31,7 @@ from diffuscope.progress import progress_bar
 from diffuscope.samplers import times_at
 
 RESAMPLES = 1000
-ROUNDING = 1e-6  # of a float32 answer
+ROUNDING = 1e-6  # of a float32 answer, as a share of its length
 Choice = float | int
 Triple = tuple[float, float, float]
 

@@ -11,9 +11,9 @@ untrained network (s = 0) level k has the share :math:`\sigma_k^{-2} / \sum_j \s
 :math:`\sigma = 0.01`, 8e-7 at :math:`\sigma = 10`. Times :math:`\sigma^2` (DDPM's simple loss) every level has a tenth.
 
 The bar, an error of 5% and a cosine of 0.99, is ours. Errors are drawn at 13 noise levels from 10^-1.3 to 10^0.7, and
-in the regions between 11 powers of ten of the density, from 1e-5 to 1; arrows, the longest of length 0.5, at every 6th
-grid point where the density exceeds 1e-4 of its maximum. The floor of few draws is that of 100 sets, and of sets of
-1,000, 5,000 and 25,000. Clean data have the noise 1e-9.
+in the ten regions between 11 densities, half a power of ten apart, from 1e-5 of the maximum to 1; arrows, the longest
+of length 0.5, at every 6th grid point where the density exceeds 1e-4 of its maximum. The floor of 5,000 draws is the
+root mean square over 100 sets; the figure has one set each of 1,000, 5,000 and 25,000. Clean data have the noise 1e-9.
 """
 
 import math
@@ -56,7 +56,7 @@ EXPERIMENT = Experiment(
     settings={
         "data": "two moons, jitter 0.05; 1,000,000 draws, 5,000 (few-draws)",
         "network": f"MLP of {WIDTH} x {DEPTH} with {FOURIER} random Fourier features, EDM preconditioning",
-        "training": f"3,000 steps of {BATCH} examples, noise from 0.1 to 2, uniform in log σ; 500 steps, 0.01 to 10 "
+        "training": f"3,000 steps of {BATCH:,} examples, noise from 0.1 to 2, uniform in log σ; 500 steps, 0.01 to 10 "
         "(weights)",
         "bar": "at noise 0.3, 0.5 and 1",
         "measures": "centered relative error under the noised distribution; plain mean of the direction cosine over "
@@ -92,11 +92,11 @@ def learned(part: Part) -> str:
     part.chart(f"The score of the double moon at noise {sigma:g}", *panels, how_to_read=how, shared_y=True)
 
     errors = [_error(model, sigma) for sigma in SHOWN]
-    trained_on = (Rule(edge, axis="x") for edge in (LOW, HIGH))
+    rules = Rule(LARGEST_ERROR), *(Rule(edge, axis="x") for edge in (LOW, HIGH))
     middle = (REGIONS[1:] * REGIONS[:-1]).sqrt()
     part.chart(
         "Where the network is wrong",
-        loglog("by noise level", "noise σ", "centered relative error", line(SHOWN, errors), Rule(0.05), *trained_on),
+        loglog("by noise level", "noise σ", "centered relative error", line(SHOWN, errors), *rules),
         loglog(
             "by density",
             "density / maximum",
@@ -129,9 +129,9 @@ def few_draws(part: Part) -> str:
     network = [agreement(plane(level), score_of(model, plane(level).points, level)) for level in LEVELS]
     sets = [of_draws(drawn(FEW, part.generator), coarse, sigma) for _ in range(REPEATS)]
     floor = math.sqrt(float(torch.tensor([seen.error**2 for seen in sets], dtype=torch.float64).mean()))
-    title = f"Noise {sigma:g}: rms error of the exact score of {FEW} draws over {REPEATS} sets, the floor of learning"
+    title = f"Noise {sigma:g}: rms error of the exact score of {FEW:,} draws over {REPEATS} sets, the floor of learning"
     part.at_most("floor-error", title, floor, LARGEST_ERROR, "above the bar no training could reach it", source=BAR)
-    title = f"Largest error of a network trained on {FEW} draws, {AT}"
+    title = f"Largest error of a network trained on {FEW:,} draws, {AT}"
     because = f"twice the bar: at noise {sigma:g} the draws alone account for {floor:.1%}"
     part.at_most("few-error", title, largest(seen.error for seen in network), 2 * LARGEST_ERROR, because, source=BAR)
 
@@ -153,9 +153,9 @@ def few_draws(part: Part) -> str:
     missing = sum(not _reaches(seen) for seen in sets)
     verdict = "reaches the bar by a narrow margin" if all(map(_reaches, network)) else "misses the bar"
     return (
-        f"Hardly. At noise {sigma:g} a perfect learner of {FEW} draws has an error of {floor:.1%}, and in {missing} of "
-        f"{REPEATS} sets it misses the bar (error {LARGEST_ERROR:g}, cosine {LEAST_COSINE:g}). The network trained on "
-        f"them {verdict}: {network[0].error:.1%} and {network[0].cosine:.4f}."
+        f"Hardly. At noise {sigma:g} a perfect learner of {FEW:,} draws has an error of {floor:.1%}, and in {missing} "
+        f"of {REPEATS} sets it misses the bar (error {LARGEST_ERROR:g}, cosine {LEAST_COSINE:g}). The network trained "
+        f"on them {verdict}: {network[0].error:.1%} and {network[0].cosine:.4f}."
     )
 
 

@@ -1,8 +1,8 @@
 r"""How near a field s is to the exact score s*: two numbers on a grid over the plane.
 
 The cells of the grid are much smaller than the noised distribution is wide. With its exact density p and the weights
-:math:`w_i = p(x_i) / \sum_j p(x_j)` (the trapezoid rule; the grid extends 5.5 standard deviations of the
-noise beyond the data, and what lies beyond it is some 1e-7 of the mass):
+:math:`w_i = p(x_i) / \sum_j p(x_j)` (the trapezoid rule; the grid extends 5.5 standard deviations of jitter
+and noise together beyond the arcs, and what lies beyond it is some 1e-7 of the mass):
 
 *Centered relative error* (the exact score has mean zero; what is subtracted is the error of the quadrature),
 
@@ -28,7 +28,7 @@ from torch import Tensor
 from diffuscope.exact import Distribution
 
 VISIBLE = 0.01  # of the largest density: where directions are compared
-TAIL = 5.5  # standard deviations of the noise that the grid extends beyond the data
+TAIL = 5.5  # standard deviations of jitter and noise together that the grid extends beyond the arcs
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,13 +68,15 @@ EXPERIMENT = Experiment(
     settings={
         "four points": "-1.5, -0.2, 0.4, 2",
         "process": f"dX = -X dt + √2 dB, T = {HORIZON:g}, start N(0, 1)",
-        "landing": "400,000 paths; 40,000 quantiles of the start by DDIM in 800 steps to t = 1e-4; 40,000 are drawn",
+        "landing": "400,000 paths; 40,000 quantiles of the start by DDIM in 800 steps to t = 1e-4; "
+        "mean weights: 40,000 paths, 4,000 quantiles",
         "distance": "at t = 0.01, 0.001, 1e-4, 1e-5, 1e-6; 40,000 paths, 2,000 quantiles in 120 steps to each",
         "loss": "100,000 draws at each σ/α = 0.1, 0.14, 0.2, 0.35, 0.5, 0.7, 1, 1.5, 2.5, 5",
-        "digits": "200 of scikit-learn's, 8 x 8 pixels in [-1, 1], of which 6 are shown; held out is its other half",
+        "digits": "200 of scikit-learn's, 8 x 8 pixels in [-1, 1]; held out is its other half; 6 of 200 samples are "
+        "shown",
         "blurs": "0.05, 0.15, 0.3 (denoisers); 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5 (likelihoods)",
-        "network": "MLP of 128 x 2, 1, 100, 400 and 1,600 training steps of 64 examples",
-        "distance of the network": "at σ = 0.03, 0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12",
+        "network": "MLP of 128 x 2, after 1, 100, 400 and 1,600 training steps of 64 examples",
+        "RMS error of a denoiser": "at σ = 0.03, 0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12",
         "sampler of the digits": "DPM-Solver++ 2M, 60 steps from σ = 40 to 0.01 and a last denoising",
     },
 )

@@ -55,7 +55,7 @@ EXPERIMENT = Experiment(
     settings={
         "noise": "in standard deviations of the data: 0.1, 0.3, 1, 3 (digits), 0.5, 2, 4, 8 (MNIST)",
         "digits": "scikit-learn's, 899 to train and 512 held out; MLP of 256 x 3, 1,500 steps of 128 examples, looked "
-        "at 24 times",
+        "at after the first and 24 times from the 10th on",
         "MNIST": f"checkpoints of one training, brought by {CHECKPOINTS}; 60,000 training and 256 test images",
         "mixture": "10 components by k-means, no EM",
         "made denoisers": "150 repetitions",

@@ -15,7 +15,7 @@ the network's own score,
     \Big\langle\frac{|s - s_m|^2}{|s|^2}\Big\rangle = \Big\langle\frac{|D - D_m|^2}{|D - x/\alpha|^2}\Big\rangle ,
 
 which is near 0 for any model at high noise, because there every score is :math:`-x/\sigma^2`. A turning point is
-significant at the level 0.01. Denoisers answer 256 points at once.
+significant at the level 0.01.
 
 Source: Wang & Vastola 2024, https://arxiv.org/abs/2412.09726 (score residuals against training).
 """
@@ -35,7 +35,7 @@ from diffuscope.findings import TurningPoint, turning_point
 from diffuscope.schedules import Schedule
 
 SIGNIFICANCE = 0.01
-ROWS = 256  # answered at once
+CHUNK = 256  # points
 
 
 class Probe:
@@ -53,7 +53,7 @@ class Probe:
     def distances(self, denoiser: Denoiser) -> Float[Tensor, "n answers"]:
         """|D - D_m|^2 for every exact model, and last |D - x_t/alpha|^2, the square of the score up to a factor."""
         t = torch.tensor(self.t, dtype=torch.float64)
-        answer = torch.cat([denoiser(rows, t) for rows in self.x_t.split(ROWS)])
+        answer = torch.cat([denoiser(rows, t) for rows in self.x_t.split(CHUNK)])
         return torch.stack([squares(answer - other) for other in (*self.exact.values(), self.clean)], 1)
 
 

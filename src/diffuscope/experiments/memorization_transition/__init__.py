@@ -56,8 +56,8 @@ EXPERIMENT = Experiment(
     seconds=70,
     settings={
         "distribution": f"three equal modes of variance {VARIANCE:.4g} on the unit circle, in the plane",
-        "training sets": f"{SETS} independent ones of each of {', '.join(map(str, SIZES))} examples",
-        "network": f"MLP of {WIDTH} x {DEPTH}, {STEPS} steps of {BATCH} examples, the same at every size",
+        "training sets": f"{SETS} independent ones of each of {', '.join(f'{n:,}' for n in SIZES)} examples",
+        "network": f"MLP of {WIDTH} x {DEPTH}, {STEPS:,} steps of {BATCH} examples, the same at every size",
         "sampler": f"DPM-Solver++ 2M, {SAMPLING_STEPS} steps from σ = {SCHEDULE.t_max:g} to {SCHEDULE.t_min:g} and a "
         "last denoising; 4,000 samples of each network, beside 4 sets of held-out examples",
         "agreement": "2,000 starts of networks, 500 of exact memorizers",

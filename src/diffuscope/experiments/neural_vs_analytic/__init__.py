@@ -68,10 +68,10 @@ EXPERIMENT = Experiment(
     seconds=60,
     settings={
         "digits": "scikit-learn's, 899 to train, pixels in [-1, 1]; MLP of 256 x 3, 1,200 steps of 128 examples, "
-        "looked at 16 times",
+        "looked at after the first and 16 times from the 10th on",
         "points": f"384 of each set (digits), {published.POINTS} (MNIST)",
         "mixtures": "clusters by k-means, no EM, ridge 1e-5; the variance beyond the rank is kept",
-        "trajectories": f"Heun, 40 steps to σ = 0.03 (digits), {published.GRID} (MNIST); every 4th is a level",
+        "trajectories": "Heun, 40 steps to σ = 0.03, every 4th a level (digits); 16 to 0.1, every 2nd (MNIST)",
         "MNIST": f"networks brought by {NETWORKS}, checkpoints by {CHECKPOINTS}",
     },
     notes=(

@@ -1,7 +1,7 @@
 """The analytic denoisers of MNIST in the range of a network that the user brings, and how it compares with them.
 
-It is compared at 128 points of each set, and along trajectories of 16 steps to sigma = 0.1, every second a level; few,
-as trajectories among 60,000 examples are costly. The mixture has 10 components.
+It is compared at 128 points of each set, and along trajectories of 16 steps to sigma = 0.1, every second a level; so
+few because trajectories among 60,000 examples are costly. The mixture has 10 components.
 """
 
 from functools import cache

@@ -63,12 +63,13 @@ EXPERIMENT = Experiment(
     seconds=10,
     settings={
         "process": "dX = -X dt + √2 dB, η = 1",
-        "circle": "20,000 particles, of which 200 are shown, from T = 1 to 1e-6 in 60 steps; the point is (0.5, -1)",
+        "circle": "20,000 particles, of which 200 are shown, from T = 1 to 1e-6 in 60 steps; one of four "
+        "starts is the point (0.5, -1)",
         "two bumps": f"0.3 N(-1.2, 0.25²) + 0.7 N(0.8, 0.4²), 40,000 particles, from T = {HORIZON:g} to 0.001 in 60 "
         "steps",
         "digits": "40 of scikit-learn's, 200 samples in 60 steps",
-        "four points": f"-1.5, -0.2, 0.4, 2; 10,000 particles, T = {HORIZON:g}, 120 steps to t and blurs of 0.001, "
-        "0.003, 0.01, 0.03",
+        "four points": f"-1.5, -0.2, 0.4, 2; 10,000 particles, T = {HORIZON:g}; 120 steps to σ/α, and blurs, of "
+        "0.001, 0.003, 0.01, 0.03",
     },
 )
 

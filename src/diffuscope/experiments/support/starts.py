@@ -6,9 +6,10 @@ gives, at every :math:`t < T`, the density
 .. math::  q_t(x) = h(x)\,\rho_t(x), \qquad h(x) = \int \frac{K(y | x)}{\rho_T(y)}\,\nu(dy), \qquad
            K(y | x) = N(y;\, a x,\, \sigma_T^2 - a^2\sigma_t^2), \quad a = \alpha_T/\alpha_t .
 
-On the line a start is a quadrature rule of 240 nodes, :math:`\nu \approx \sum_j w_j \delta_{y_j}`: spectrally accurate
-for the smooth integrand, and exact for a point. For data uniform on the unit circle the transition from y to time 0 is
-von Mises around the direction of y with the concentration :math:`\kappa = \alpha|y|/\sigma^2`.
+On the line a start is a quadrature rule, :math:`\nu \approx \sum_j w_j \delta_{y_j}`, of 240 nodes for a normal start,
+of 120 for a uniform one and of one for a point: spectrally accurate for the smooth integrand, and exact for the point.
+For data uniform on the unit circle the transition from y to time 0 is von Mises around the direction of y with the
+concentration :math:`\kappa = \alpha|y|/\sigma^2`.
 """
 
 import math

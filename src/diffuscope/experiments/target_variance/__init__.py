@@ -42,8 +42,8 @@ EXPERIMENT = Experiment(
         "M": "1, 2, 4, 8, 32, ∞",
         "identity": "20,000 draws at each of two points per level 0.1, 0.2, 0.4, 0.8",
         "data": f"{EXAMPLES} draws from three equal modes of variance {VARIANCE:.4g} on the unit circle, in the plane",
-        "training": f"{SETS} training sets, a network for every M, {STEPS} steps of {BATCH} examples, the same batches "
-        "at every M",
+        "training": f"{SETS} training sets, a network for every M, {STEPS:,} steps of {BATCH} examples, the same "
+        "batches at every M",
         "network": f"MLP of {WIDTH} x {DEPTH}",
     },
 )

@@ -12,8 +12,7 @@ Averaging targets reduces b and nothing else. Both parts come from the exact pos
 the library's objectives draw; all use the same x_t, so that they differ by the noise of the targets alone.
 
 A variance :math:`E|g|^2 - |\bar g|^2` is no mean over samples; its standard error is that of its influence function,
-:math:`|g|^2 - 2\, \bar g \cdot g`. Weights are fixed after 300 steps of training; 6,000 samples are taken, 500 at a
-time.
+:math:`|g|^2 - 2\, \bar g \cdot g`. Weights are fixed after 300 steps of training; 6,000 samples are taken.
 """
 
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ from ..three_modes import LEARNING_RATE, MODES, NOISE, SCALE, SCHEDULE, as_denoi
 from .targets import EXAMPLES, FINITE, covariance, targets_of
 
 STEPS = 300  # of training before the weights are fixed
-SAMPLES, ROWS = 6_000, 500
+SAMPLES = 6_000
+CHUNK = 500  # samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def sample_gradients(generator: torch.Generator) -> Gradients:
     squares, along = torch.zeros(2, len(targets), SAMPLES, dtype=torch.float64)
     part = torch.zeros(SAMPLES, dtype=torch.float64)
     total = torch.zeros(())
-    for rows in torch.arange(SAMPLES).split(ROWS):
+    for rows in torch.arange(SAMPLES).split(CHUNK):
         answer, J = _jacobian(denoiser, x_t[rows], sigma[rows])
         J = w[rows, None, None] * J
         off, gram = answer - targets[:, rows], J @ J.mT

@@ -6,7 +6,8 @@ alone. Batches are small (16), since a large batch would average out the noise o
 
 Errors are those of the noise prediction, :math:`|D - D^*|^2 / (d \sigma^2)`, averaged over LEVELS: against the exact
 denoiser of the training set (training error; zero is the memorizer), and against that of p (held-out error), at 128
-points for each of 8 levels from 0.02 to 1, and 8 times during training. In the end 1,000 samples are generated.
+points from every training set and 512 from p at each of 8 levels from 0.02 to 1, and 8 times during training. In the
+end 1,000 samples are generated.
 """
 
 import math
