@@ -113,6 +113,7 @@ def test_the_card_and_table_of_pairs_name_the_farthest_beyond_chance():
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["a and c", "b and c", "a and b"]
     assert [cell for cell in table.rows[0] if isinstance(cell, float)][:3] == [0.31, 0.72, 0.3]
+    assert list(table.rows[0][5:]) == [0.14, 0.001, 0.002]  # chance, p and its correction
 
 
 def test_step_down_p_values_are_those_of_the_maximum_over_the_rest():

@@ -7,7 +7,7 @@ import pytest
 from diffuscope.experiments import Experiment, Outcome, Record, experiments_index
 from diffuscope.experiments.page import HEADER
 from diffuscope.findings import Claim, Panel, line
-from diffuscope.report import Link, Section, Table
+from diffuscope.report import Link, Section, Table, charts_png
 
 
 def outcome(worse: float, *, drawn: bool = False) -> Outcome:
@@ -90,6 +90,9 @@ def test_a_record_counts_and_names_the_closest():
 def test_a_run_is_saved_with_its_numbers_and_its_figure_if_it_has_one(drawn, tmp_path):
     found = outcome(1.5, drawn=drawn)
     assert found.save(tmp_path) == tmp_path / "report.html"
+    if drawn:
+        charts = tuple(chart for answer in found.answers.values() for chart in answer.charts)
+        assert (tmp_path / "figure.png").read_bytes() == charts_png(charts, "Two")
     assert (tmp_path / "figure.png").exists() == drawn
     saved = json.loads((tmp_path / "result.json").read_text())
     assert saved["record"]["used"] == 1.5

@@ -15,7 +15,7 @@ from diffuscope.theory.paths import (
     least_action,
     linear_bridge,
 )
-from diffuscope.theory.paths.conditioned import ConditionedPaths
+from diffuscope.theory.paths.conditioned import ConditionedPaths, euler_maruyama
 
 START, END = torch.tensor([-2.0, 2.0], dtype=torch.float64), torch.tensor([2.0, 1.0], dtype=torch.float64)
 MIXING = torch.tensor([[-1.0, 2.0], [-0.5, -0.3]], dtype=torch.float64)
@@ -246,3 +246,15 @@ def rejected(window: float = 0.5, attempts: int = 20) -> object:
     return conditioned_paths(
         ornstein_uhlenbeck(), START, END, mesh(1, 4), window=window, attempts=attempts, generator=seeded()
     )
+
+
+def test_a_simulated_step_is_drift_and_the_root_of_twice_the_matrix_where_it_is():
+    """From the same random numbers: x - x h + sqrt(2 h D(x)) z with D = diag(x^2, 9), at rates far from one."""
+    x = torch.tensor([[2.0, 1.0], [-3.0, 0.5]], dtype=torch.float64)
+    dynamics = Dynamics(
+        lambda x: -x, lambda x: torch.diag_embed(torch.stack([x[:, 0] ** 2, torch.full_like(x[:, 0], 9)], 1))
+    )
+    paths, _ = euler_maruyama(dynamics, x, torch.tensor([0.0, 0.25], dtype=torch.float64), seeded())
+    z = torch.randn(2, 2, dtype=torch.float64, generator=seeded())
+    deviations = torch.tensor([[2.0, 3.0], [3.0, 3.0]], dtype=torch.float64) * math.sqrt(2 * 0.25)
+    torch.testing.assert_close(paths[:, 1], 0.75 * x + deviations * z, rtol=1e-12, atol=0)

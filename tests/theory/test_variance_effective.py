@@ -21,6 +21,7 @@ from diffuscope.theory.variance import (
     semiclassical_quenched,
     semiclassical_white,
 )
+from diffuscope.theory.variance.effective import Steps
 from diffuscope.theory.variance.naive import gaussian_variance
 from diffuscope.times import karras_times, log_snr_times, uniform_times
 
@@ -308,3 +309,15 @@ def test_times_points_and_fields_that_cannot_be_right_are_refused():
     for v, kappa, start, end in ((0.0, 1.0, 1.0, 0.0), (1.0, -1.0, 1.0, 0.0), (1.0, 1.0, 0.0, 1.0)):
         with pytest.raises(InputError, match="expected v > 0, kappa >= 0"):
             gaussian_variance(v, kappa, start, end)
+
+
+def test_steps_without_diffusion_are_steps_and_those_of_negative_diffusion_are_refused(monkeypatch):
+    """g^2 may vanish: the flow is then that of the drift alone."""
+    times = torch.tensor([2.0, 1.0, 0.5], dtype=torch.float64)
+    for square, refused in ((0.0, False), (-1e-300, True)):
+        monkeypatch.setattr(VE, "g_squared", lambda _, t, square=square: torch.full_like(t, square))
+        if refused:
+            with pytest.raises(InputError, match="got t = 2"):
+                Steps.of(VE(), times)
+        else:
+            assert Steps.of(VE(), times).D.tolist() == [0.0, 0.0, 0.0]
