@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_by_hand import made
 from test_cards_of_membership import gap
-from test_cards_of_quality import agreeing, compared_by_hand, rng
+from test_cards_of_quality import agreeing, compared_by_hand
 
 from diffuscope.audit.agreement import (
     Agreement,
@@ -27,6 +27,7 @@ from diffuscope.audit.subject import Levels
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.report import Gallery
 from diffuscope.schedules import VE
+from numbers_in_tests import rng
 
 GENERATOR = torch.Generator().manual_seed(0)
 TRAIN, HELDOUT, OTHER = torch.randn(5 + 6 + 4, 2, generator=GENERATOR).split([5, 6, 4])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from made_by_hand import made
-from test_cards_of_quality import rng
 
 from diffuscope.audit.attack_scores import (
     ATTACKS,
@@ -25,6 +24,7 @@ from diffuscope.audit.difficulty import difficulty
 from diffuscope.audit.subject import Levels, noise_levels, noised
 from diffuscope.data import Canaries
 from diffuscope.schedules import VE
+from numbers_in_tests import rng
 
 
 def area(members, others):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_quality import distance, judged, quality_of, rng
+from test_cards_of_quality import distance, judged, quality_of
 
 from diffuscope.audit import column_findings
 from diffuscope.audit.class_fit import ClassFit, fit_finding
@@ -23,6 +23,7 @@ from diffuscope.audit.column_permutations import Permuted, permutations_for, per
 from diffuscope.audit.column_shares import ColumnShares, column_blocks, columns_finding
 from diffuscope.audit.measure import at_least
 from diffuscope.report import Table
+from numbers_in_tests import rng
 
 # columns and pairs
 

@@ -13,12 +13,9 @@ from diffuscope.audit.questions import learned, loss
 from diffuscope.audit.questions.loss import LossSplit
 from diffuscope.audit.unexplained_variance import Learned, best_ranges
 from diffuscope.findings import Area, Cells, Line, Rule
+from numbers_in_tests import rng
 
 RATIOS = np.array([20.0, 4.0, 0.7, 0.06])
-
-
-def rng():
-    return np.random.default_rng(0)
 
 
 # where the loss comes from

@@ -17,11 +17,7 @@ from diffuscope.audit.frechet_ratio import Fidelity, frechet_chart
 from diffuscope.audit.judged_quality import Judged, Quality
 from diffuscope.audit.questions import agreement, quality
 from diffuscope.findings import Bars, FrechetDistance, Intervals, Line, Rule
-
-
-def rng():
-    return np.random.default_rng(0)
-
+from numbers_in_tests import rng
 
 # quality
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_losses import by_name, rng
+from test_cards_of_losses import by_name
 
 from diffuscope.audit.questions import generalizes
 from diffuscope.audit.standing import Position
 from diffuscope.audit.standing_charts import standing_chart, standing_table, target_chart
 from diffuscope.audit.target_noise import TargetNoise
 from diffuscope.findings import Bars, Finding, Rule, detectable_shift
+from numbers_in_tests import rng
 
 # where it stands
 

@@ -26,6 +26,7 @@ from diffuscope.audit.questions.steps import (
 )
 from diffuscope.audit.step_measures import steps_within
 from diffuscope.findings import Line, Points, Rule
+from numbers_in_tests import rng
 
 NAMES = (*SAMPLERS, "module:own")
 
@@ -51,10 +52,6 @@ def hand_made(**changes):
         tolerance=0.08,
     )
     return dataclasses.replace(made, **changes)
-
-
-def rng():
-    return np.random.default_rng(0)
 
 
 def test_the_root_mean_square_is_over_seeds():

@@ -10,7 +10,6 @@ import pytest
 import torch
 from test_cards_of_copies import copies
 from test_cards_of_membership import gap
-from test_cards_of_quality import rng
 
 from diffuscope.audit.consistency import AGREES, IDENTITY, Consistency, consistency_finding
 from diffuscope.audit.measure import at_least
@@ -19,6 +18,7 @@ from diffuscope.audit.nearness import Nearness
 from diffuscope.audit.reading_search import error_ratio, formula_error
 from diffuscope.audit.sample_units import heldout_finding, units_of_samples, units_table
 from diffuscope.audit.units import Affine, SampleUnits, moments, rearrangements, usual_maps
+from numbers_in_tests import rng
 
 # memorization in one sentence
 

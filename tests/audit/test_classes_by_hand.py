@@ -9,7 +9,6 @@ import torch
 from made_by_hand import made
 from test_cards_of_columns_and_classes import fit
 from test_cards_of_copies import copies
-from test_cards_of_quality import rng
 
 from diffuscope.audit import class_copies, class_samples
 from diffuscope.audit.class_data import ClassData, OneClass
@@ -21,6 +20,7 @@ from diffuscope.audit.measure import at_least
 from diffuscope.audit.session import Session
 from diffuscope.audit.subject import Settings, Subject
 from diffuscope.schedules import VE
+from numbers_in_tests import rng
 
 # which class denoises best
 

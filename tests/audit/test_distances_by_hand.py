@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_cards_of_quality import rng
 
 from diffuscope.audit import distance_measures as measures
 from diffuscope.audit.closeness import closeness, neighborhood
 from diffuscope.audit.copy_queries import Search, _parts
 from diffuscope.audit.rows_of import AT_ONCE, flat
+from numbers_in_tests import rng
 
 
 def line(*values):

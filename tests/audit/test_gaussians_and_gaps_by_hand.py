@@ -8,7 +8,6 @@ import pytest
 import torch
 from made_by_hand import made
 from scipy import stats
-from test_cards_of_quality import rng
 from test_denoising_gap import measures_of
 
 from diffuscope.audit import data_gaussian
@@ -22,6 +21,7 @@ from diffuscope.audit.subject import Levels, Subject, noised
 from diffuscope.exact import Gaussian
 from diffuscope.exact.streaming import LeadingPairs
 from diffuscope.schedules import VE, RectifiedFlow
+from numbers_in_tests import rng
 
 # Gaussians of data
 

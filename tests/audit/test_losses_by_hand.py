@@ -15,11 +15,7 @@ from diffuscope.audit.subject import levels_at
 from diffuscope.denoisers import DataPredictor, NoisePredictor, VelocityPredictor
 from diffuscope.findings import detectable_shift
 from diffuscope.schedules import VP
-
-
-def rng():
-    return np.random.default_rng(0)
-
+from numbers_in_tests import rng
 
 # the loss
 

@@ -24,10 +24,7 @@ from diffuscope.audit.units import sample_units
 from diffuscope.audit.wide_rows import Span, are_wide
 from diffuscope.errors import InputError
 from diffuscope.findings import exact_share_interval
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
+from numbers_in_tests import seeded
 
 
 @pytest.mark.parametrize(

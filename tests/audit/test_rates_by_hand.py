@@ -22,11 +22,7 @@ from diffuscope.audit.roc import (
 from diffuscope.audit.sample_units import units_of_samples, units_table
 from diffuscope.audit.units import sample_units, usual_maps
 from diffuscope.findings import exact_share_interval
-
-
-def rng():
-    return np.random.default_rng(0)
-
+from numbers_in_tests import rng
 
 # areas
 

@@ -24,15 +24,7 @@ from diffuscope.audit.target_noise import nearest_distances
 from diffuscope.audit.unexplained_variance import explained
 from diffuscope.exact import Gaussian
 from diffuscope.store import Store
-
-
-def rng():
-    return np.random.default_rng(0)
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
-
+from numbers_in_tests import rng, seeded
 
 # what was learned
 

@@ -22,11 +22,7 @@ from diffuscope.audit.score_consistency import (
     residuals,
 )
 from diffuscope.audit.unexplained_variance import LARGEST, _bands, _columns, _fractions, explained_range
-
-
-def rng():
-    return np.random.default_rng(0)
-
+from numbers_in_tests import rng
 
 # unexplained variance
 

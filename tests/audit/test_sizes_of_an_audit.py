@@ -40,18 +40,11 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers.generation import model_times
 from diffuscope.schedules import VE
+from numbers_in_tests import rng, seeded
 
 
 def model(low, high, dimension=1):
     return ExactDenoiser(Gaussian.isotropic(torch.zeros(dimension), 1.0), VE(low, high))
-
-
-def rng():
-    return np.random.default_rng(0)
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 # settings and levels

@@ -17,14 +17,11 @@ from diffuscope.densities.score_information import fisher_information, integrate
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, DiscreteVP, RectifiedFlow, Schedule
+from numbers_in_tests import seeded
 
 D = 3
 ZERO = torch.zeros(2, D, dtype=torch.float64)
 UNIT = Gaussian.isotropic(torch.zeros(D, dtype=torch.float64), 1.0)
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 @dataclass(frozen=True)

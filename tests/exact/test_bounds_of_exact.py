@@ -38,6 +38,7 @@ from diffuscope.exact import (
 )
 from diffuscope.exact.distribution import checked_levels, per_sample
 from diffuscope.exact.posterior_draws import LARGEST_DENSE
+from numbers_in_tests import seeded
 
 TINY, BELOW = 1e-12, 1 - 1e-12
 X, POINTS = torch.ones(2, 3), torch.arange(12.0).reshape(4, 3) ** 1.5
@@ -46,10 +47,6 @@ WITH_RANGE = Gaussian(torch.zeros(2), torch.eye(2), torch.ones(2), data_range=(0
 
 
 unchecked = inspect.unwrap(per_sample)  # what a user without checks of types meets
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 def mixture(weights: list[float], variance: float = 1.0) -> GaussianMixture:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics import (
@@ -18,15 +17,7 @@ from diffuscope.physics.solution import Solution, solve_inverse
 from diffuscope.physics.solution_moments import LEVELS, Calibration, Moments
 from diffuscope.physics.solution_report import SolutionReport
 from diffuscope.physics.solution_verdicts import SolutionVerdicts, _rounded_up
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
+from numbers_in_tests import double
 
 LINE = PROBLEMS["poisson-1d"](5)
 SENSORS = Sensors(points=double(0.5)[:, None], channels=torch.tensor([1]), values=double(1.0), noise=double(0.1))
