@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from made_by_hand import made
-from test_cards_of_membership import gap
-from test_cards_of_quality import agreeing, compared_by_hand
+from results_at_levels import agreeing, compared_by_hand, gap
 
 from diffuscope.audit.agreement import (
     Agreement,

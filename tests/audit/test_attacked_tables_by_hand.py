@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from results_of_samples import in_order
 from scipy import stats
-from test_standard_names_tables import in_order
 
 from diffuscope.audit import standard_names, table_attacks
 from diffuscope.audit.column_distances import column_distances

@@ -9,29 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_losses import by_name
+from made_by_hand import by_name
+from results_at_levels import position, target
 
 from diffuscope.audit.questions import generalizes
-from diffuscope.audit.standing import Position
 from diffuscope.audit.standing_charts import standing_chart, standing_table, target_chart
-from diffuscope.audit.target_noise import TargetNoise
 from diffuscope.findings import Bars, Finding, Rule, detectable_shift
 from numbers_in_tests import rng
 
 # where it stands
-
-
-def position(pairs=40):
-    """Sums over the two levels that matter: I = 3 and 5, Delta = 2 and 1, G = 1 and 1, with spread in G alone."""
-    spread = np.where(np.arange(pairs) % 2, 1.0, -1.0)[:, None] * np.array([0.5, 0.25, 9.0])
-    return Position(
-        ratios=np.array([8.0, 1.5, 0.2]),
-        scale=1.7,
-        matter=np.array([1.0, 1.0, 0.0]),
-        irreducible=np.tile([3.0, 5.0, 70.0], (pairs, 1)),
-        distance=np.tile([2.0, 1.0, 90.0], (pairs, 1)),
-        gap=np.tile([1.0, 1.0, 80.0], (pairs, 1)) + spread,
-    )
 
 
 def test_the_position_is_the_gap_over_gap_and_distance_where_it_matters():
@@ -74,14 +60,6 @@ def test_the_figure_and_table_of_the_position_have_its_numbers_in_percent():
     assert (zero.at, whole.at, scale) == (0.0, 100.0, Rule(1.7, "x"))
     row = standing_table(position(), rng()).rows[1]
     assert row == [1.5, *(pytest.approx(x) for x in (1 / 2, 5 / 6, 5 / 13, 5 / 69))]
-
-
-def target(**changes):
-    made = TargetNoise(
-        ratios=np.array([8.0, 1.5, 0.2]), scale=1.7, dimension=3, variance=np.array([[6.0, 3.0, 0.5], [6.0, 3.0, 0.5]]),
-        examples=np.array([0.4, 0.5, 0.9]), heldout=np.array([0.75, 0.8, 0.6, 2.0]), samples=np.array([0.2, 0.35, 0.3]),
-    )  # fmt: skip
-    return replace(made, **changes)
 
 
 def test_the_spread_is_the_integral_over_levels_in_distances_between_examples():

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_by_hand import made
-from test_cards_of_copies import copies
-from test_classes_by_hand import Constant, equal
+from made_by_hand import Constant, made
+from results_of_samples import copies, equal
 
 from diffuscope.audit.class_audit import _class_data, _few, of_class
 from diffuscope.audit.class_correction import chance_findings, copies_p_value, exceedance_p_value

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_cards_of_columns_and_classes import columns, pairs, permuted_by_hand
+from results_of_samples import columns, pairs, permuted_by_hand
 
 from diffuscope.audit.column_distances import UNIT, ColumnDistances, column_distances, taken
 from diffuscope.audit.column_pairs import (

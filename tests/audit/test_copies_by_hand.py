@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_cards_of_copies import copies
+from results_of_samples import copies
 
 from diffuscope.audit.copied_groups import copied_groups, groups_finding, groups_table
 from diffuscope.audit.copied_heldout import halves

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from made_by_hand import made
+from results_at_levels import measures_of
 from scipy import stats
-from test_denoising_gap import measures_of
 
 from diffuscope.audit import data_gaussian
 from diffuscope.audit.cluster_features import fit_cluster_features

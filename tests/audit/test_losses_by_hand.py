@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_cards_of_losses import by_name, split
-from test_reductions_at_their_limits import equation
+from made_by_hand import by_name
+from results_at_levels import equation, split
 
 from diffuscope.audit.level_charts import Curve
 from diffuscope.audit.level_measures import LevelMeasures

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from results_at_levels import agreeing, compared_by_hand
+from results_of_samples import units_by_hand
 from scipy import stats
-from test_cards_of_quality import agreeing, compared_by_hand
-from test_cards_of_units import sample_units as units_by_hand
 
 from diffuscope.audit.questions import agreement
 from diffuscope.audit.roc import (

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from results_of_samples import distance
 from scipy.ndimage import gaussian_filter
-from test_cards_of_quality import distance
 
 from diffuscope.audit import judged_quality, rows_of
 from diffuscope.audit.feature_spaces import Space, _named, feature_spaces, fitted_to

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_solution_thresholds import FLAT, LINE, SD, solution
+from solutions_by_hand import FLAT, LINE, SD, solution
 from torch import Tensor
 
 from diffuscope.findings import Chart, Points, Rule, area, density_bars, heat_map, line, points

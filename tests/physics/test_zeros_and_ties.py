@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_solution_thresholds import solution
+from solutions_by_hand import solution
 from torch import Tensor
 
 import diffuscope.physics.exact_posterior as exact_posterior
