@@ -1,14 +1,21 @@
 """Sessions, models and records with the few parts that a function reads, made without measuring the others."""
 
+import base64
+import io
+from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from PIL import Image
 
 from diffuscope.audit import Session, Settings, Subject
 from diffuscope.audit.no_model import NoModel
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
+from diffuscope.findings import Finding, Tone
 from diffuscope.schedules import VE
+from numbers_in_tests import seeded
 
 Kind = TypeVar("Kind")
 
@@ -18,6 +25,12 @@ def made(kind: type[Kind], **parts: Any) -> Kind:
     new = object.__new__(kind)
     new.__dict__.update(parts)
     return new
+
+
+def finding(name: str = "memorized.verdict", tone: Tone = "good", **parts: Any) -> Finding:
+    """A finding of which nothing but what is given matters."""
+    whole = Finding(name=name, title="", value=1.0, unit="%", verdict="So.", tone=tone, power="-")
+    return replace(whole, **parts)
 
 
 def by_name(found, prefix):
@@ -55,8 +68,22 @@ class Constant:
         return torch.full_like(x_t, self.none if y is None else points[int(y)])  # pyright: ignore
 
 
+def normal(n, *shape, seed=0):
+    return torch.randn(n, *shape, generator=seeded(seed))
+
+
 def plane(n, seed=0, scale=1.0):
-    return scale * torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+    return scale * normal(n, 2, seed=seed)
+
+
+def column(*values):
+    """In the precision of data, a row for each."""
+    return torch.tensor(values)[:, None]
+
+
+def decoded(picture):
+    """The values of its pixels."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.source.split(",")[1]))))
 
 
 def session_of(train=None, heldout=None, settings=None, given=None, model=None, **changes):

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from made_by_hand import by_name
+from made_by_hand import by_name, finding
 from results_at_levels import position, target
 
+from chart_reading import marks_of
 from diffuscope.audit.questions import generalizes
 from diffuscope.audit.standing_charts import standing_chart, standing_table, target_chart
-from diffuscope.findings import Bars, Finding, Rule, detectable_shift
+from diffuscope.findings import Bars, Rule, detectable_shift
 from numbers_in_tests import rng
 
 # where it stands
@@ -77,7 +78,7 @@ def test_the_spread_is_the_integral_over_levels_in_distances_between_examples():
 def test_the_figure_of_the_target_has_variances_over_the_datas_and_distances_over_d1():
     along, ends = target_chart(target(), rng()).panels
     assert along.marks[0].y == pytest.approx(np.array([6.0, 3.0, 0.5]) / (3 * 1.7**2))
-    assert [bar.label for bar in ends.marks if isinstance(bar, Bars)] == [
+    assert [bar.label for bar in marks_of(ends, Bars)] == [
         "samples",
         "training examples",
         "held-out examples",
@@ -157,7 +158,7 @@ def test_what_cannot_be_told_is_not():
     latent = standing(outlook(target=None, spread=None, at_examples=None))
     assert "latents" in latent["spread"].verdict
     assert latent["at_examples"].tone == "unknown"
-    told = Finding(name="memorized.verdict", title="", value=1.0, unit="%", verdict="So.", tone="alarm", power="")
+    told = finding(tone="alarm", verdict="So.")
     assert standing(outlook(), told)["position"].verdict.endswith("It has memorized: “So.”")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from results_at_levels import SAMPLER_NAMES, curves, decided, hand_made, of_order
 
+from chart_reading import marks_of
 from diffuscope.audit.questions import order
 from diffuscope.audit.questions.steps import (
     BUDGETS,
@@ -272,14 +273,14 @@ def test_a_one_step_map_is_known_by_its_answer_at_the_highest_noise():
 def test_the_charts_of_the_order_have_its_curves_levels_and_shares():
     result = decided(*curves(count=30), skip=1.5)
     shares, levels = order.emergence_chart(result, rng()).panels
-    lines = [mark for mark in shares.marks if isinstance(mark, Line)]
+    lines = marks_of(shares, Line)
     assert [mark.label for mark in lines] == ["component 1", "component 2", "Gaussian", ""]
     for mark, k in zip(lines[:2], (0, 1), strict=True):
         for values in (mark.y, mark.low, mark.high):  # all trajectories are alike
             assert values == pytest.approx(result.emerged[:, k])
     for mark, k in zip(lines[2:], (0, 1), strict=True):
         assert mark.y == pytest.approx(result.predicted[:, k])
-    assert [mark for mark in shares.marks if isinstance(mark, Rule)] == [
+    assert marks_of(shares, Rule) == [
         Rule(1.5, "x", label="closed form"),
         Rule(1.7, "x"),
     ]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from chart_reading import marks_of
 from diffuscope.audit import level_measures, rows_of
 from diffuscope.audit.ends import STARTS, start_from_noise
 from diffuscope.audit.generation import followed_samples, refined, starting_noise
@@ -77,7 +78,7 @@ def test_the_larger_of_two_curves_is_so_value_by_value():
 def test_a_panel_over_noise_is_logarithmic_and_marks_the_scale():
     panel = noise_panel("t", "y", 1.7, Rule(3.0), y_range=(0.0, 2.0))
     assert (panel.title, panel.y_label, panel.x_log, panel.y_log, panel.y_range) == ("t", "y", True, False, (0.0, 2.0))
-    rules = [mark for mark in panel.marks if isinstance(mark, Rule)]
+    rules = marks_of(panel, Rule)
     assert len(rules) == len(panel.marks)
     assert [(rule.at, rule.axis) for rule in rules] == [(3.0, "y"), (1.7, "x")]
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from made_by_hand import plane, session_of
+from made_by_hand import finding, plane, session_of
 from tqdm import tqdm
 
 from diffuscope.audit import QUESTIONS, Answer, SecondModel, Session, Settings, Subject
@@ -19,13 +19,11 @@ from diffuscope.audit.result import versions
 from diffuscope.data import Canaries, fit_table
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
-from diffuscope.findings import Finding
 from diffuscope.schedules import VE
 
 
 def first(tone, **facts):
-    found = Finding(name="a", title="", value=0.0, unit="", verdict="", tone=tone, power="-")
-    return Answer(findings=[found], facts=facts)
+    return Answer(findings=[finding(tone=tone)], facts=facts)
 
 
 # earlier answers

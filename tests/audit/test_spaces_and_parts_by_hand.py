@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made_by_hand import normal
 from torch import nn
 
 from diffuscope.audit import feature_spaces as spaces_module
@@ -22,11 +23,6 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE
 from numbers_in_tests import seeded
-
-
-def normal(n, *shape, seed=0):
-    return torch.randn(n, *shape, generator=seeded(seed))
-
 
 # spaces
 

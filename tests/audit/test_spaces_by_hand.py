@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_by_hand import normal
 from results_of_samples import distance
 from scipy.ndimage import gaussian_filter
 
@@ -25,10 +26,6 @@ from numbers_in_tests import seeded
 def subject(train, heldout, **changes):
     model = Gaussian.isotropic(torch.zeros(train.shape[1:]), 1.0)
     return Subject(ExactDenoiser(model, VE()), train, heldout, **changes)
-
-
-def normal(n, *shape, seed=0):
-    return torch.randn(n, *shape, generator=seeded(seed))
 
 
 # spaces

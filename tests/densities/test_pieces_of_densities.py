@@ -1,8 +1,6 @@
 """Pieces of the densities: interpolation weights, quadrature points, neighbors of a level, generators, and defaults."""
 
-import inspect
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -36,6 +34,7 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP, DiscreteVP
 from numbers_in_tests import double
+from stated_numbers import default
 
 NORMAL = Gaussian.isotropic(torch.zeros(1), 1.0)
 
@@ -149,10 +148,6 @@ def test_counts_of_rates_are_bounded_by_the_cells():
             relaxation_rates(equation, count)
     with pytest.raises(InputError, match=r"shift: expected a number > 0, got 0\.0"):
         relaxation_rates(equation, shift=0.0)
-
-
-def default(function: Callable[..., object], name: str) -> object:
-    return inspect.signature(function).parameters[name].default
 
 
 def test_diffusivities_scales_and_rates_are_one_and_variances_zero_by_default():

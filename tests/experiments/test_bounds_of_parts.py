@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from chart_reading import marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.experiments import (
@@ -218,7 +218,7 @@ def test_projected_samplers_are_compared_on_either_side_in_units_of_their_bounds
     assert claims["constraint"] == pytest.approx(1e-12, rel=1e-3)
     assert claims["limit"] == pytest.approx(0.5)
     assert claims["guide"] == pytest.approx(0.5)
-    means, variances = ({line.label: line for line in marks_of(panel, Line)} for panel in part.charts[0].panels)
+    means, variances = (lines_of(panel) for panel in part.charts[0].panels)
     assert means["posterior"].y == means["posterior"].x == means["projected"].x
     assert variances["posterior"].y == pytest.approx([1 - x**2 for x in means["posterior"].x])
     for k in (0, 24, 48):
@@ -305,7 +305,7 @@ def test_runs_are_compared_with_the_series_on_either_side_and_the_series_with_th
     assert claims["bends"] == pytest.approx(0.25)
     assert (claims["free"], claims["half-way"]) == (1.25, -0.03)
     assert "is up to 0.25 away from it" in text
-    lines = {line.label: line for line in marks_of(part.charts[0].panels[0], Line)}
+    lines = lines_of(part.charts[0].panels[0])
     assert lines["most likely"].y == pytest.approx(straight.tolist())
     assert lines["series"].x == pytest.approx(t[1 : steps - 2].tolist())
     assert lines["series"].y == pytest.approx(series[1 : steps - 2].tolist())

@@ -9,6 +9,7 @@ import pytest
 import torch
 from answering import planted
 
+from chart_reading import marks_of
 from diffuscope.experiments import (
     Part,
     boundary_map,
@@ -73,7 +74,7 @@ def test_shares_of_points_are_those_of_the_nearest():
 def test_a_map_of_shares_covers_its_square_and_turns_with_its_data():
     """The line of examples is its own image under a turn by half: so is the map."""
     panel = boundary_map.map_panel("line", 0.5)
-    heat = next(mark for mark in panel.marks if isinstance(mark, HeatMap))
+    heat = marks_of(panel, HeatMap)[0]
     assert (heat.x_edges[0], heat.x_edges[-1], heat.y_edges[0], heat.y_edges[-1]) == (-2, 2, -2, 2)
     values = torch.tensor(heat.values, dtype=DOUBLE)
     torch.testing.assert_close(values, values.flip(0, 1), rtol=1e-9, atol=1e-12)

@@ -32,6 +32,7 @@ from diffuscope.physics.grading import Settings
 from diffuscope.physics.grading.metrics import coverage
 from diffuscope.physics.levy import LevyProcess
 from diffuscope.physics.operators import Heat
+from stated_numbers import default
 
 
 def functions() -> Iterator[tuple[str, Callable[..., object]]]:
@@ -41,10 +42,6 @@ def functions() -> Iterator[tuple[str, Callable[..., object]]]:
             own = callable(found) and getattr(found, "__module__", "").startswith("diffuscope.physics")
             if own and not (isinstance(found, type) and issubclass(found, Exception)):
                 yield f"{part.name}.{name}", found
-
-
-def default(function: Callable[..., object], name: str) -> object:
-    return inspect.signature(function).parameters[name].default
 
 
 def test_every_seed_is_zero_where_none_is_given() -> None:
