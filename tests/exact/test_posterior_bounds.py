@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from point_tables import table_of
 
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.exact._digit_products import LARGEST, DigitPass, DigitProducts
@@ -16,10 +17,6 @@ from diffuscope.exact._weighted_sums import summation_error
 from numbers_in_tests import double
 
 U = 2.0**-53
-
-
-def table_of(points: list[list[float]], log_weights: list[float]) -> PointTable:
-    return PointTable(double(*points), double(*log_weights), 2**20)
 
 
 def at(table: PointTable, x: list[float], alpha: float = 1.0, sigma: float = 1.0) -> Noised:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from point_tables import table_of
 
 from diffuscope.exact._posterior import Noised
 from diffuscope.exact._screening import PointTable
@@ -12,11 +13,6 @@ from diffuscope.exact.tracked_scores import TrackedLevel, TrackedScores
 from diffuscope.exact.tracked_survivors import Survivors, select
 from diffuscope.exact.tracking import Work, _Block
 from numbers_in_tests import double
-
-
-def table_of(points: list[list[float]], log_weights: list[float] | None = None) -> PointTable:
-    y = double(*points)
-    return PointTable(y, torch.zeros(len(y)).double() if log_weights is None else double(*log_weights), 2**20)
 
 
 def block_of(points: list[list[float]], n_rows: int, tolerance: float = 0.01) -> _Block:

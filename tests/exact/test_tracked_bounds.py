@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from point_tables import table_of
 from torch import Tensor
 
 from diffuscope.exact._screening import PointTable
@@ -13,14 +14,6 @@ from numbers_in_tests import double
 
 LEVEL = TrackedLevel(0.6, 0.5)  # k = 2.4, kappa = 1.44
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
-
-
-def table_of(points: list[list[float]], log_weights: list[float] | None = None, **known: float) -> PointTable:
-    """Points with equal weights unless given, and with a radius as stated."""
-    y = double(*points)
-    table = PointTable(y, torch.zeros(len(y)).double() if log_weights is None else double(*log_weights), 2**20)
-    table.__dict__.update(known)
-    return table
 
 
 def grid_of(planes: list[list[list[int]]], *, step: float = 1.0, residual: float = 0.0) -> GridPoints:
