@@ -120,7 +120,7 @@ def test_samples_that_equal_training_examples_are_counted_against_heldout_ones()
 def test_units_of_samples_are_a_fault_at_the_stated_bars(changes, own, tone, value):
     found = units_of_samples(units_by_hand(**changes), "samples", own=own)
     assert (found.tone, found.value) == (tone, pytest.approx(value))
-    assert f"is {sample_units(**changes).before:.3g} times that of held-out" in found.null
+    assert f"is {units_by_hand(**changes).before:.3g} times that of held-out" in found.null
 
 
 def test_the_words_of_units_have_their_numbers():
