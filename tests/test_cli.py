@@ -8,26 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from diffuscope import cli
+from commands_in_tests import refused, run
 from diffuscope.denoisers import MLP, Preconditioned, save_denoiser
 from diffuscope.schedules import VE
 
 QUICK = ["--levels", "5", "--points", "40", "--trajectories", "8", "--generated", "40", "--step-seeds", "8",
          "--components", "2"]  # fmt: skip
-
-
-def run(*arguments):
-    cli.main([*map(str, arguments)])
-
-
-def refused(capsys, *arguments, code=2):
-    """The one line on stderr of a command that must end with this exit code."""
-    with pytest.raises(SystemExit) as ended:
-        run(*arguments)
-    assert ended.value.code == code
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("diffuscope: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 from exact_gaussian import SHAPE, assert_passes_the_audits_first_question, load_model
-from test_diffusers_models import TABLE, Exact, table_levels
+from networks_of_tables import TABLE, Exact, table_levels
 
 from diffuscope.adapters import from_diffusers, from_diffusers_folder
 from diffuscope.denoisers import OfClass, noise_to_denoised

@@ -17,12 +17,9 @@ from diffuscope.adapters.k_diffusion_models import Levels
 from diffuscope.adapters.model_inputs import ClassRows, conditioned_by, read_range, read_shape, repeated, settings_of
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, RectifiedFlow
+from numbers_in_tests import double
 
 CPU = torch.device("cpu")
-
-
-def numbers(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 class Model:
@@ -151,15 +148,15 @@ def test_a_network_states_its_shape(channels, size, shape):
 def test_a_network_that_rounds_a_level_by_a_millionth_leaves_it_alone():
     for change, kept in ((0.9e-6, True), (1.05e-6, False), (-0.9e-6, True), (-1.05e-6, False)):
         network = SimpleNamespace(round_sigma=lambda sigma, change=change: sigma * (1 + change))
-        t = numbers(3.0)
+        t = double(3.0)
         assert (float(Rounded(network).nearest(t)) == 3.0) == kept
     assert float(Rounded(SimpleNamespace()).nearest(3.0)) == 3.0
 
 
 def test_the_nearest_level_of_a_table_is_that_in_the_logarithm():
     """Between 1 and 4 the border is at 2; beyond the ends it is the end."""
-    levels = Levels(numbers(1.0, 4.0, 9.0))
-    assert levels.nearest(numbers(0.1, 1.0, 1.9, 2.0, 2.1, 4.0, 5.9, 6.1, 100.0)).tolist() == [
+    levels = Levels(double(1.0, 4.0, 9.0))
+    assert levels.nearest(double(0.1, 1.0, 1.9, 2.0, 2.1, 4.0, 5.9, 6.1, 100.0)).tolist() == [
         1,
         1,
         1,
@@ -200,16 +197,16 @@ def test_an_azula_schedule_is_positive_and_higher_at_its_end():
 def test_the_time_of_a_level_is_found_by_section_and_beyond_the_ends_is_the_end():
     """sigma = 1 + 3 t."""
     schedule = AzulaSchedule(Scales(lambda t: 1 + 3 * t))
-    t = numbers(0.0, 0.1, 0.7, 1.0)
+    t = double(0.0, 0.1, 0.7, 1.0)
     assert schedule.time_of_lambda(-(1 + 3 * t).log()).tolist() == pytest.approx(t.tolist(), abs=1e-14)
-    assert schedule.time_of_lambda(numbers(1.0, -9.0)).tolist() == pytest.approx([0, 1], abs=1e-14)
+    assert schedule.time_of_lambda(double(1.0, -9.0)).tolist() == pytest.approx([0, 1], abs=1e-14)
     assert schedule.sigma_dot(t).tolist() == [3] * 4
     assert schedule.alpha_dot(t).tolist() == [0] * 4
 
 
 # states and outputs of diffusers' schedulers
 
-X, CLEAN = numbers(1.5, -0.5)[None], numbers(0.5, 0.25)[None]
+X, CLEAN = double(1.5, -0.5)[None], double(0.5, 0.25)[None]
 
 
 @pytest.mark.parametrize(
@@ -221,12 +218,12 @@ X, CLEAN = numbers(1.5, -0.5)[None], numbers(0.5, 0.25)[None]
     ],
 )  # fmt: skip
 def test_our_state_is_the_schedulers_times_alpha_their_sum_or_their_norm(kind, schedule, time, scale):
-    assert float(_scale(kind, schedule, numbers(time)[0])) == pytest.approx(scale)
+    assert float(_scale(kind, schedule, double(time)[0])) == pytest.approx(scale)
 
 
 def test_the_output_of_the_model_is_in_the_parametrization_of_the_scheduler():
     """At the rectified flow's t = 3/7 (4 and 3 sevenths): eps = (7 x - 4 x_0) / 3, and v in states of norm 5/7."""
-    t = numbers(3 / 7)[0]
+    t = double(3 / 7)[0]
     denoiser: Any = Model(lambda _: CLEAN, schedule=RectifiedFlow())
     eps = (7 * X - 4 * CLEAN) / 3
     for settings, expected in (
@@ -245,10 +242,10 @@ def test_the_output_of_the_model_is_in_the_parametrization_of_the_scheduler():
 
 def test_the_times_of_calls_are_those_of_their_levels():
     scheduler = SimpleNamespace(config=SimpleNamespace(num_train_timesteps=1000))
-    table = _Table.of(VE(), numbers(4.0, 1.0, 0.25))
-    assert _model_times(scheduler, "flow", table, numbers(500.0, 200.0)).tolist() == pytest.approx([1.0, 0.25])
-    assert _model_times(scheduler, "edm", table, numbers(0.0, 0.25)).tolist() == pytest.approx([1.0, math.e])
-    assert _model_times(scheduler, "ve", table, numbers(2.0, 0.5)).tolist() == pytest.approx([4.0, 0.5])
+    table = _Table.of(VE(), double(4.0, 1.0, 0.25))
+    assert _model_times(scheduler, "flow", table, double(500.0, 200.0)).tolist() == pytest.approx([1.0, 0.25])
+    assert _model_times(scheduler, "edm", table, double(0.0, 0.25)).tolist() == pytest.approx([1.0, math.e])
+    assert _model_times(scheduler, "ve", table, double(2.0, 0.5)).tolist() == pytest.approx([4.0, 0.5])
 
 
 def test_a_network_is_called_by_name_or_by_place_and_of_twice_the_channels_the_first_half_is_meant():
@@ -261,7 +258,7 @@ def test_a_network_is_called_by_name_or_by_place_and_of_twice_the_channels_the_f
         def forward(self, a, b):
             return SimpleNamespace(sample=a - b)
 
-    x = numbers(1.0, 2.0)[None]
+    x = double(1.0, 2.0)[None]
     assert Called(ByName(), ClassRows(0), {}, 1.0)(x, torch.tensor(3.0)).tolist() == [[4, 5]]
     assert Called(ByName(), ClassRows(4, 3), {}, -1.0)(x, torch.tensor(3.0), 2).tolist() == [[-6, -7]]
     assert Called(ByPlace(), ClassRows(0), {}, 1.0)(x, torch.tensor(3.0)).tolist() == [[-2, -1]]
@@ -297,22 +294,22 @@ class Session:
 def test_a_file_for_batches_of_two_is_fed_twos_of_which_the_last_is_filled_up():
     session = Session(x=[2, 1], t=[2], c=[2, 1])
     denoiser = from_onnx(session, schedule=VE(), predicts="data", constants={"c": 0.5}, time="t", event_shape=(1,))
-    x = numbers(1.0, 2.0, 3.0)[:, None]
-    assert denoiser(x, numbers(4.0, 5.0, 6.0)).tolist() == x.tolist()
+    x = double(1.0, 2.0, 3.0)[:, None]
+    assert denoiser(x, double(4.0, 5.0, 6.0)).tolist() == x.tolist()
     assert session.fed == [
         {"x": [[1.0], [2.0]], "t": [4.0, 5.0], "c": [[0.5], [0.5]]},
         {"x": [[3.0], [3.0]], "t": [6.0, 6.0], "c": [[0.5], [0.5]]},
     ]
-    assert denoiser(x[:0], numbers()).shape == (0, 1)
+    assert denoiser(x[:0], double()).shape == (0, 1)
 
 
 def test_inputs_of_one_value_are_given_one():
     session = Session(x=["n", 1], t=[], c=[1])
     denoiser = from_onnx(session, schedule=VE(), predicts="data", constants={"c": 0.5}, time="t")
-    denoiser(numbers(1.0, 2.0)[:, None], 4.0)
+    denoiser(double(1.0, 2.0)[:, None], 4.0)
     assert session.fed == [{"x": [[1.0], [2.0]], "t": 4.0, "c": [0.5]}]
     with pytest.raises(InputError, match="takes one value for a whole batch, got several"):
-        denoiser(numbers(1.0, 2.0)[:, None], numbers(4.0, 5.0))
+        denoiser(double(1.0, 2.0)[:, None], double(4.0, 5.0))
 
 
 # our samplers as a scheduler

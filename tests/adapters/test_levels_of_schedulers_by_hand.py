@@ -16,6 +16,7 @@ from diffuscope.adapters.teleport_grid import TeleportGrid, require_within
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE
+from numbers_in_tests import double
 
 # sigma/alpha = 1/10, 1 and 10; and infinity behind them
 TABLE = 1 / (1 + torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64) ** 2)
@@ -26,16 +27,12 @@ def network(kind: str, table: Any = TABLE, **config: Any) -> TrainedNetwork:
     return TrainedNetwork(SimpleNamespace(config=Config(config), alphas_cumprod=table), kind)
 
 
-def numbers(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def told(of: TrainedNetwork, *timesteps: float) -> list[float]:
-    return of.told(numbers(*timesteps)).tolist()
+    return of.told(double(*timesteps)).tolist()
 
 
 def off(of: TrainedNetwork, ratio: float, timestep: float) -> float:
-    return float(of.off(numbers(ratio), numbers(timestep)))
+    return float(of.off(double(ratio), double(timestep)))
 
 
 # what a network is told, and how far a state is from it
@@ -117,10 +114,10 @@ def test_a_step_has_led_to_the_level_of_its_point_or_to_the_clean_one():
 
 def test_nearest_is_relative_to_the_room_on_either_side_of_a_level():
     """0.8 is farther from 0.5 than from 0.99, but by 1.2 of 0.5 (1 - 0.5), and by 19.2 of 0.99 (1 - 0.99)."""
-    assert landing(0.8, numbers(0.99, 0.5)) == pytest.approx(1)
-    assert landing(0.0012, numbers(0.01, 0.001)) == pytest.approx(math.sqrt(999))
+    assert landing(0.8, double(0.99, 0.5)) == pytest.approx(1)
+    assert landing(0.0012, double(0.01, 0.001)) == pytest.approx(math.sqrt(999))
     # the clean level has the room of a hundred thousandth, 0.999 that of 0.000999: the border is at 0.99 of the first
-    assert [landing(1 - distance, numbers(0.999)) > 0 for distance in (0.95e-5, 1.03e-5)] == [False, True]
+    assert [landing(1 - distance, double(0.999)) > 0 for distance in (0.95e-5, 1.03e-5)] == [False, True]
 
 
 def test_a_scheduler_that_states_where_its_step_leads_is_believed():
@@ -143,7 +140,7 @@ def preconditioned() -> TrainedNetwork:
 
 def test_a_network_of_edm_answers_by_the_preconditioning_of_its_scheduler():
     """N(0, I) has D = x/(1 + r^2); at r = 1/2, F = (0.8 - 2/3) x, and the input is 2/3 x."""
-    edm, x, ratio = preconditioned(), numbers(3.0, -1.5)[None], numbers(0.5)[0]
+    edm, x, ratio = preconditioned(), double(3.0, -1.5)[None], double(0.5)[0]
     answer = edm(Gaussian.isotropic(torch.zeros(2, dtype=torch.float64), 1.0), x / 1.5, ratio)
     torch.testing.assert_close(answer, (0.8 - 2 / 3) * x, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(edm.clean(x, answer, ratio), 0.8 * x, rtol=1e-12, atol=1e-12)
@@ -151,7 +148,7 @@ def test_a_network_of_edm_answers_by_the_preconditioning_of_its_scheduler():
 
 
 def test_without_noise_a_network_is_asked_for_its_input_itself():
-    x, nothing = numbers(3.0, -1.5)[None], numbers(0.0)[0]
+    x, nothing = double(3.0, -1.5)[None], double(0.0)[0]
     data = Gaussian.isotropic(torch.zeros(2, dtype=torch.float64), 1.0)
     assert network("vp", prediction_type="v_prediction")(data, x, nothing).tolist() == [[0.0, 0.0]]
     assert network("vp", prediction_type="sample")(data, x, nothing).tolist() == x.tolist()
@@ -170,7 +167,7 @@ def test_without_noise_a_network_is_asked_for_its_input_itself():
     ],
 )
 def test_the_level_of_an_index_is_that_of_the_kind(kind, index, ratio):
-    levels = {"sigmas": numbers(4.0, 0.5, 1.0), "betas": numbers(0.0, 0.6), "alphas": numbers(1.0, 0.8)}
+    levels = {"sigmas": double(4.0, 0.5, 1.0), "betas": double(0.0, 0.6), "alphas": double(1.0, 0.8)}
     made = SimpleNamespace(**levels, step_index=index, index_for_timestep=lambda t: 2 - int(t))
     walk = _Walk(made_by=None, kind=kind, options={}, of_step={}, draws_noise=False)
     assert walk._ratio_at(made, index) == pytest.approx(ratio)
@@ -194,7 +191,7 @@ class Laid:
 
     def __init__(self, *unable: int, train: int = 1000, **config: Any) -> None:
         self.config, self.unable = Config(num_train_timesteps=train, **config), unable
-        self.alphas_cumprod = numbers(0.8, 0.5, 0.36, 0.2)  # sigma/alpha = 1/2, 1, 4/3 and 2
+        self.alphas_cumprod = double(0.8, 0.5, 0.36, 0.2)  # sigma/alpha = 1/2, 1, 4/3 and 2
         self.begin, self.num_inference_steps = None, 0
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
@@ -301,7 +298,7 @@ def test_a_grid_is_as_long_as_brings_the_start_of_its_tail_nearest_to_the_level(
 
 def test_a_level_at_the_start_of_the_shortest_grid_leaves_nothing_before_the_tail():
     scheduler = EulerDiscreteScheduler()
-    scheduler.alphas_cumprod = numbers(0.8, 0.001)
+    scheduler.alphas_cumprod = double(0.8, 0.001)
     for level in (16.0, 20.0):
         assert TeleportGrid(scheduler, level).lay_out_with_tail(4, {}) == 0
 
@@ -339,7 +336,7 @@ def test_a_table_of_ten_levels_is_laid_out_with_its_window_of_noise_from_the_sec
     made = _laid_out(SASolverScheduler, {}, _Table.of(VE(), levels))
     count, betas, last = made.given
     assert (count, last, made.steps) == (10, "sigma_min", 9)
-    assert (1 - numbers(*betas)).cumprod(0).tolist() == pytest.approx((1 / (1 + levels.flip(0) ** 2)).tolist())
+    assert (1 - double(*betas)).cumprod(0).tolist() == pytest.approx((1 / (1 + levels.flip(0) ** 2)).tolist())
     assert [made.tau_func(step) for step in (1, 2, 8, 9)] == [0, 1, 1, 0]
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from made_by_hand import made
-from test_cards_of_membership import gap
-from test_cards_of_quality import agreeing, compared_by_hand, rng
+from results_at_levels import agreeing, compared_by_hand, gap
 
+from counting_denoisers import Always
 from diffuscope.audit.agreement import (
     Agreement,
     Pair,
@@ -26,25 +26,11 @@ from diffuscope.audit.session import Session
 from diffuscope.audit.subject import Levels
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.report import Gallery
-from diffuscope.schedules import VE
+from numbers_in_tests import rng
 
 GENERATOR = torch.Generator().manual_seed(0)
 TRAIN, HELDOUT, OTHER = torch.randn(5 + 6 + 4, 2, generator=GENERATOR).split([5, 6, 4])
 RATIOS = torch.tensor([3.0, 1.5, 0.4]).double()
-
-
-class Always:
-    """A model that answers one point, and counts the states that it is asked at."""
-
-    schedule = VE(0.01, 50.0)
-
-    def __init__(self, *point):
-        self.point, self.asked = torch.tensor(point), 0
-
-    def __call__(self, x_t, t):
-        del t
-        self.asked += len(x_t)
-        return self.point.expand_as(x_t)
 
 
 def audited(first, trajectories, points=6, known=OTHER, levels=RATIOS):
@@ -77,7 +63,7 @@ def test_the_network_calls_are_those_that_are_made(trajectories, points):
     samples, sums = measure_samples(session, pair), measure_scores(session, pair)
     assert len(samples["first"]) == len(sums["path"]) == min(trajectories, 128)
     assert len(sums["heldout"]) == min(points, 256)
-    made = first.asked + pair.second.denoiser.asked  # pyright: ignore[reportAttributeAccessIssue]
+    made = sum(n for n, _ in first.asked + pair.second.denoiser.asked)  # pyright: ignore[reportAttributeAccessIssue]
     assert network_calls(session, pair) == made
 
 

@@ -2,20 +2,17 @@
 
 import numpy as np
 import pytest
+from results_of_samples import in_order
 from scipy import stats
-from test_standard_names_tables import in_order
 
 from diffuscope.audit import standard_names, table_attacks
 from diffuscope.audit.column_distances import column_distances
 from diffuscope.audit.measure import Measure
 from diffuscope.audit.name_permutations import NEIGHBORS
 from diffuscope.audit.table_attacks import QUERIES, Z, _Predicates
+from numbers_in_tests import rng
 
 NUMBERS = np.array([False])
-
-
-def rng():
-    return np.random.default_rng(0)
 
 
 def excess(k, n, j, m):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_copies import copies
+from results_of_samples import copies
 
 from diffuscope.audit.exact_matches import exact_matches
 from diffuscope.audit.network_calls import CalledNetwork, _output, _time_of, called_network

@@ -5,43 +5,26 @@
 
 import inspect
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from test_cards_of_quality import distance, judged, quality_of, rng
+from results_of_samples import columns, distance, fit, judged, pairs, quality_of
 
 from diffuscope.audit import column_findings
-from diffuscope.audit.class_fit import ClassFit, fit_finding
+from diffuscope.audit.class_fit import fit_finding
 from diffuscope.audit.class_null import _finding as unconditional
 from diffuscope.audit.class_samples import smallest_share
 from diffuscope.audit.column_findings import findings_of_columns, with_wrong_columns
-from diffuscope.audit.column_pairs import ColumnPairs, pairs_finding, pairs_table
-from diffuscope.audit.column_permutations import Permuted, permutations_for, permuted_tests
-from diffuscope.audit.column_shares import ColumnShares, column_blocks, columns_finding
+from diffuscope.audit.column_pairs import pairs_finding, pairs_table
+from diffuscope.audit.column_permutations import permutations_for, permuted_tests
+from diffuscope.audit.column_shares import column_blocks, columns_finding
 from diffuscope.audit.measure import at_least
 from diffuscope.report import Table
+from numbers_in_tests import rng
 
 # columns and pairs
-
-
-def permuted_by_hand(corrected, center=(0.1, 0.1, 0.1), spread=(0.01, 0.02, 0.01)):
-    return Permuted(
-        p_value=np.array(corrected) / 2, corrected=np.array(corrected), center=np.array(center),
-        spread=np.array(spread), chance=np.array([0.12, 0.14, 0.13]), maxima=np.linspace(4, 1, 999),
-    )  # fmt: skip
-
-
-def columns(corrected=(0.3, 0.002, 0.004), **changes):
-    made = ColumnShares(
-        names=("age", "city", "a very long name"), kinds=("number", "categorical", "number"),
-        distance=np.array([0.11, 0.3, 0.18]), tests=permuted_by_hand(corrected),
-        missing=np.array([[0.0, 0.2, 0.0], [0.0, 0.1, 0.0]]),
-        samples=400, others=300.0, known=1000.4,
-    )  # fmt: skip
-    return replace(made, **changes)
 
 
 def test_the_card_of_columns_names_the_farthest_beyond_chance():
@@ -81,17 +64,6 @@ def test_the_bars_and_the_table_of_columns_are_in_order():
     least = columns().detectable(0.01)
     assert table.rows[0] == ["city", "categorical", 0.3, 0.14, 0.001, 0.002, 20.0, 10.0, pytest.approx(least[1])]
     assert [row[0] for row in table.rows] == ["city", "a very long name", "age"]
-
-
-def pairs(corrected=(0.3, 0.002, 0.004), **changes):
-    made = ColumnPairs(
-        names=(("a", "b"), ("a", "c"), ("b", "c")),
-        measures=("rank correlation", "Cramer's V", "correlation ratio"),
-        of_samples=np.array([0.5, 0.31, 0.2]), of_heldout=np.array([0.45, 0.72, 0.1]),
-        distance=np.array([0.11, 0.3, 0.18]), tests=permuted_by_hand(corrected),
-        samples=400, others=300.0, known=1000.4,
-    )  # fmt: skip
-    return replace(made, **changes)
 
 
 def test_the_card_and_table_of_pairs_name_the_farthest_beyond_chance():
@@ -168,14 +140,6 @@ def test_a_wrong_column_is_no_good_news_for_whole_rows():
 
 
 # classes
-
-
-def fit(ratio=1.0, *, spread=0.0, n=64, other=4, classes=10, best=0.5, differs=0.3):
-    sign = np.where(np.arange(n) % 2, 1.0, -1.0) * spread
-    return ClassFit(
-        label=3, other=other, classes=classes, own=np.tile(best * ratio + sign, (2, 1)), best=np.full((2, n), best),
-        formula=np.array([0.6, 0.6]), differs=differs, tried=9,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

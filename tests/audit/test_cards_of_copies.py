@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from results_of_samples import copies
 
 from diffuscope.audit.copied_groups import copied_groups, groups_finding, groups_table
-from diffuscope.audit.copy_search import Copies, copies_finding, why_unknown
+from diffuscope.audit.copy_search import copies_finding, why_unknown
 from diffuscope.audit.copy_tables import SHOWN_ROWS, copies_tables, distances_chart
 from diffuscope.audit.exact_matches import exact_matches, near_matches
 from diffuscope.audit.nearness import Nearness, nearness_finding
-from diffuscope.audit.repeats import Repeats
 from diffuscope.findings import Line, Points
 from diffuscope.report import Table
 
@@ -41,29 +41,6 @@ def test_the_card_of_nearness_has_its_share_interval_and_both_p_values():
     tied = nearness_finding(replace(made, nearer=0, decided=0, detectable=math.inf), "pixels", "", 0.001)
     assert tied.value == 50.0
     assert tied.verdict == "Every sample is as far from training as from held-out examples."
-
-
-def copies(**changes):
-    listed = np.zeros(6, dtype=bool)
-    listed[[1, 4]] = True
-    made = Copies(
-        p_values=np.array([0.5, 0.02, 0.3, 0.9, 0.01, 0.7]),
-        listed=listed,
-        nearest_training=np.array([10, 3, 12, 13, 7, 15]),
-        nearest_heldout=np.arange(6),
-        distance=np.array([5.0, 0.3, 4.0, 6.0, 0.1, 7.0]),
-        next_distance=np.array([5.5, 3.3, 4.4, 6.6, 2.1, 7.7]),
-        transformation=["", "mirrored", "", "", "", ""],
-        null_distance=np.array([4.5, 5.0, 6.0]),
-        null_next_distance=np.array([4.7, 5.2, 9.0]),
-        heldout=np.array([0, 2, 3]),
-        leaked={1: 8},
-        repeats=Repeats(first=np.arange(16)),
-        radius=0.01,
-        rate=0.05,
-        detectable={"exact": 0.004, "noisy": 0.031, "blurred": math.inf},
-    )
-    return replace(made, **changes)
 
 
 def test_the_card_of_copies_has_the_listed_share_and_what_was_planted():

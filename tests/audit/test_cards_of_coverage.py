@@ -8,22 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from results_of_samples import balance, covered
 
-from diffuscope.audit.coverage import SHORT, Coverage, coverage_finding, neighborhood_size
-from diffuscope.audit.label_shares import LabelBalance, label_block, label_finding
+from diffuscope.audit.coverage import SHORT, coverage_finding, neighborhood_size
+from diffuscope.audit.label_shares import label_block, label_finding
 from diffuscope.audit.modes import Modes, SelfRepeats, modes_finding, repeats_finding
 from diffuscope.findings import Chart, Groups
 
 # diversity and labels
-
-
-def covered(**changes):
-    made = Coverage(
-        samples=0.731, training=0.802, deviation=0.015, p_value=0.004, size=900, heldout=1200, neighbors=4,
-        detectable=0.1,
-    )  # fmt: skip
-    return replace(made, **changes)
 
 
 def test_the_card_of_coverage_has_both_coverages_and_its_interval():
@@ -59,16 +51,6 @@ def test_coverage_is_short_beyond_chance_and_beyond_the_bar(changes, tone):
 def test_a_neighborhood_holds_two_and_a_half_samples_on_average(held, drawn, k):
     assert neighborhood_size(held, drawn) == k
     assert k == held or k * drawn / held >= 2.5
-
-
-def balance(samples, heldout, **changes):
-    made = LabelBalance(
-        classes=torch.arange(len(samples)) + 3,
-        of_samples=torch.tensor(samples, dtype=torch.float64),
-        of_heldout=torch.tensor(heldout, dtype=torch.float64),
-        samples=900, others=400, known=2500, p_value=0.004,
-    )  # fmt: skip
-    return replace(made, **changes)
 
 
 def test_the_card_of_labels_names_the_one_whose_shares_differ_most():

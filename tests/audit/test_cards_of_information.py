@@ -1,27 +1,9 @@
 """The cards on information in nats: each has the numbers of its own path, in the words of its own question."""
 
-import numpy as np
 import pytest
+from results_at_levels import FOUND
 
-from diffuscope.audit.entropy_budget import KINDS, RATES, Information, information_findings
-from diffuscope.audit.level_charts import Curve
-from diffuscope.densities import PathEntropy
-
-
-def curve(columns: int) -> Curve:
-    return Curve(*(np.zeros((3, columns)) for _ in range(3)))
-
-
-FOUND = Information(
-    ratios=np.array([0.125, 1.0, 16.0]),
-    scale=1.0,
-    fisher=curve(len(KINDS)),
-    rates=curve(len(RATES)),
-    beyond_gaussian=PathEntropy(2.0, 0.5, 0.03),
-    from_memorizer=PathEntropy(7.0, 1.0, 0.04),
-    place=(0.25, 0.125, 0.5),
-    points=48,
-)
+from diffuscope.audit.entropy_budget import information_findings
 
 
 def test_every_card_has_its_own_value_and_the_interval_of_both_of_its_errors():

@@ -3,58 +3,18 @@
 # every block is of the kind that its card shows
 # pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from made_by_hand import by_name
+from results_at_levels import RATIOS, curve, learned_by_hand, split
 
 from diffuscope.audit.level_charts import Curve, noise_panel
 from diffuscope.audit.questions import learned, loss
-from diffuscope.audit.questions.loss import LossSplit
-from diffuscope.audit.unexplained_variance import Learned, best_ranges
+from diffuscope.audit.unexplained_variance import best_ranges
 from diffuscope.findings import Area, Cells, Line, Rule
-
-RATIOS = np.array([20.0, 4.0, 0.7, 0.06])
-
-
-def rng():
-    return np.random.default_rng(0)
-
+from numbers_in_tests import rng
 
 # where the loss comes from
-
-
-def split(**changes):
-    """Irreducible I and distance Delta by level: training (0.5, 0.3, 0.2, 0.1) and (0.4, 0.2, 0.05, 0.01)."""
-    parts = {
-        "irreducible": np.array([0.5, 0.3, 0.2, 0.1]),
-        "distance": np.array([0.4, 0.2, 0.05, 0.01]),
-        "total": np.array([0.9, 0.5, 0.25, 0.11]),
-        "measured": np.array([0.91, 0.49, 0.26, 0.1]),
-        "memorizer": np.array([0.5, 0.31, 0.21, 0.12]),
-        "gaussian": np.array([0.8, 0.45, 0.22, 0.09]),
-    }
-    heldout = {name: 1.5 * x for name, x in parts.items()}
-    value = {"training": parts, "heldout": heldout}
-    made = LossSplit(
-        ratios=RATIOS,
-        scale=1.7,
-        value=value,
-        low={name: {part: 0.9 * x for part, x in of.items()} for name, of in value.items()},
-        high={name: {part: 1.2 * x for part, x in of.items()} for name, of in value.items()},
-        deviation={"training": np.array([0.1, -2.3, 0.4, 1.0]), "heldout": np.array([0.2, 1.9, 0.0, -1.1])},
-        matter=np.array([False, True, True, False]),
-        weighting="EDM's weights",
-        weights=np.array([7.0, 3.0, 11.0, 100.0]),
-        excess=(1.31, 1.12, 1.54),
-        weighted_excess=(1.41, 1.22, 1.74),
-        points=345,
-    )
-    return replace(made, **changes)
-
-
-def by_name(found, prefix):
-    return {f.name.removeprefix(f"{prefix}."): f for f in found}
 
 
 def test_the_cards_of_the_loss_have_its_shares_in_the_weights_of_the_levels_that_matter():
@@ -137,36 +97,6 @@ def test_a_ratio_of_sums_is_that_of_all_points_with_its_own_interval():
 
 
 # what was learned
-
-
-def curve(value):
-    value = np.array(value)
-    return Curve(value, 0.9 * value, 1.1 * value)
-
-
-def learned_by_hand(**changes):
-    sharp = curve([[0.9, 0.05], [0.5, 0.02], [0.3, 0.4], [0.2, 0.9]])
-    sets = {name: curve(k * sharp.value) for k, name in enumerate(("training", "heldout", "trajectory"), 1)}
-    scores = {name: curve(k * sharp.value[::-1]) for k, name in enumerate(("training", "heldout", "trajectory"), 1)}
-    made = Learned(
-        ratios=RATIOS,
-        scale=1.6,
-        models=("mixture", "Gaussian"),
-        unexplained=sets,
-        unexplained_per_sample={"heldout": curve(0.5 * sharp.value)},
-        unexplained_score=scores,
-        cosine={"heldout": curve([[0.9, 0.99], [0.8, 0.97], [-0.1, 0.7], [0.6, 0.5]])},
-        points=210,
-        bands=("1", "2-3"),
-        unexplained_bands=np.arange(16.0).reshape(4, 2, 2) / 16,
-        sharp=sharp,
-        best=np.array([1, 1, 0, 0]),
-        support=np.array([0.97, 0.81, 0.62, 0.93]),
-        gaussian_range=np.array([[1.3, 20.0], [1.2, 20.0], [1.4, 20.0], [np.nan, np.nan], [1.5, 20.0]]),
-        matter=np.array([True, True, True, False]),
-        of_mean=np.array([[0.99, 0.98, 1.0], [0.6, 0.5, 0.7], [0.3, 0.2, 0.4], [0.1, 0.05, 0.2]]),
-    )
-    return replace(made, **changes)
 
 
 def test_the_cards_of_what_was_learned_have_the_best_model_at_either_end():

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from results_at_levels import gap
 
 from diffuscope.audit.attack_scores import ATTACKS, Attack, PairedLosses, areas_of, areas_of_each, whitening
-from diffuscope.audit.denoising_gap import Gap, gap_blocks, gap_finding
+from diffuscope.audit.denoising_gap import gap_blocks, gap_finding
 from diffuscope.audit.epsilon import EpsilonBound, largest_bound
 from diffuscope.audit.epsilon_finding import epsilon_finding, with_epsilon
 from diffuscope.audit.membership import AttackMeasures, Membership, blocks, findings
@@ -165,24 +166,6 @@ def test_whitened_rows_have_the_identity_as_their_covariance():
 
 
 # the gap in loss
-
-
-def gap(**changes):
-    made = Gap(
-        ratios=np.array([20.0, 3.0, 0.4]),
-        scale=1.7,
-        share=np.array([0.01, 0.124, 0.03]),
-        low=np.array([-0.02, 0.08, 0.01]),
-        high=np.array([0.03, 0.2, 0.06]),
-        p_values=np.array([0.2, 0.001, 0.04]),
-        control=np.array([0.005, 0.021, 0.011]),
-        mean_share=0.0547,
-        mean_interval=(0.031, 0.082),
-        p_value=0.0021,
-        detectable=0.087,
-        pairs=321,
-    )
-    return replace(made, **changes)
 
 
 def test_the_gap_names_its_mean_and_its_most_significant_level():

@@ -8,40 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_cards_of_membership import gap
+from results_at_levels import agreeing, compared_by_hand, gap
+from results_of_samples import distance, judged, quality_of
 
-from diffuscope.audit.agreement import Agreement
 from diffuscope.audit.agreement_charts import agreement_chart, covariance_chart
-from diffuscope.audit.agreement_doubts import Compared
-from diffuscope.audit.frechet_ratio import Fidelity, frechet_chart
-from diffuscope.audit.judged_quality import Judged, Quality
+from diffuscope.audit.frechet_ratio import frechet_chart
+from diffuscope.audit.judged_quality import Quality
 from diffuscope.audit.questions import agreement, quality
 from diffuscope.findings import Bars, FrechetDistance, Intervals, Line, Rule
-
-
-def rng():
-    return np.random.default_rng(0)
-
+from numbers_in_tests import rng
 
 # quality
-
-
-def distance(ratio, error=0.1, real=2.0, recited=1.3):
-    """Between two held-out sets 2.0, known exactly, so that the ratio's error is that of the distance over 2.0."""
-    return Fidelity(
-        size=250, samples=FrechetDistance(ratio * real, error * real),
-        recited=FrechetDistance(recited * real, 0.05 * real),
-        real=real, real_error=0.0, real_deviation=0.3,
-    )  # fmt: skip
-
-
-def judged(samples, space="labels", **faults):
-    return Judged(space, samples, faults or {"a blur": distance(5.0), "one class": distance(3.0)})
-
-
-def quality_of(*spaces, copying=False, reasons=()):
-    result = Quality(judged=spaces, classifier=None, balance=None, reasons=reasons)
-    return quality.quality_finding(result, copying=copying)
 
 
 def test_the_ratio_has_both_errors():
@@ -140,44 +117,6 @@ def test_lists_have_one_and(names, text):
 
 
 # agreement
-
-
-def agreeing(**changes):
-    cosines = np.full((4, 4), 0.1) + np.diag([0.8, 0.7, 0.9, 0.6])
-    made = Agreement(
-        ratios=np.array([9.0, 2.0, 0.3]),
-        scale=1.6,
-        matter=np.array([False, True, True]),
-        cosines=cosines,
-        memorizers=np.array([0.2, 0.4, 0.3, 0.5]),
-        nearest=np.array([0.5, 0.52, 0.6, 0.54]),
-        second_nearest=np.array([0.45, 0.5, 0.55, 0.5]),
-        heldout_nearest=np.array([0.5, 0.6, 0.4]),
-        path=np.tile(np.array([[0.5, 1.0, 3.0], [0.2, 2.0, 0.8], [0.1, 1.0, 1.5]]), (4, 1, 1)),
-        heldout=np.tile(np.array([[0.3, 1.0], [0.4, 2.0], [0.2, 0.0]]), (5, 1, 1)),
-    )
-    return replace(made, **changes)
-
-
-def compared_by_hand(**changes):
-    made = Compared(
-        agreement=agreeing(),
-        agree=(0.78, 0.6, 0.9),
-        copying=(0.08, -0.1, 0.2),
-        averaged=(0.125, 0.1, 0.15),
-        p_value=0.003,
-        gap=gap(mean_share=0.012, mean_interval=(-0.01, 0.03), p_value=0.3, pairs=222, detectable=0.15),
-        loss=(0.4, 0.3, 0.5),
-        over_formula=((0.5, 0.4, 0.6), (0.55, 0.45, 0.65)),
-        relative_loss=(1.07, 1.0, 1.1),
-        repeated=0,
-        nearly_repeated=0.0,
-        heldout_known=0,
-        memorized=1300,
-        least=0.001,
-        doubt="",
-    )
-    return replace(made, **changes)
 
 
 def test_the_cards_of_agreement_have_its_means_and_positions():

@@ -9,28 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_losses import by_name, rng
+from made_by_hand import by_name, finding
+from results_at_levels import position, target
 
+from chart_reading import marks_of
 from diffuscope.audit.questions import generalizes
-from diffuscope.audit.standing import Position
 from diffuscope.audit.standing_charts import standing_chart, standing_table, target_chart
-from diffuscope.audit.target_noise import TargetNoise
-from diffuscope.findings import Bars, Finding, Rule, detectable_shift
+from diffuscope.findings import Bars, Rule, detectable_shift
+from numbers_in_tests import rng
 
 # where it stands
-
-
-def position(pairs=40):
-    """Sums over the two levels that matter: I = 3 and 5, Delta = 2 and 1, G = 1 and 1, with spread in G alone."""
-    spread = np.where(np.arange(pairs) % 2, 1.0, -1.0)[:, None] * np.array([0.5, 0.25, 9.0])
-    return Position(
-        ratios=np.array([8.0, 1.5, 0.2]),
-        scale=1.7,
-        matter=np.array([1.0, 1.0, 0.0]),
-        irreducible=np.tile([3.0, 5.0, 70.0], (pairs, 1)),
-        distance=np.tile([2.0, 1.0, 90.0], (pairs, 1)),
-        gap=np.tile([1.0, 1.0, 80.0], (pairs, 1)) + spread,
-    )
 
 
 def test_the_position_is_the_gap_over_gap_and_distance_where_it_matters():
@@ -75,14 +63,6 @@ def test_the_figure_and_table_of_the_position_have_its_numbers_in_percent():
     assert row == [1.5, *(pytest.approx(x) for x in (1 / 2, 5 / 6, 5 / 13, 5 / 69))]
 
 
-def target(**changes):
-    made = TargetNoise(
-        ratios=np.array([8.0, 1.5, 0.2]), scale=1.7, dimension=3, variance=np.array([[6.0, 3.0, 0.5], [6.0, 3.0, 0.5]]),
-        examples=np.array([0.4, 0.5, 0.9]), heldout=np.array([0.75, 0.8, 0.6, 2.0]), samples=np.array([0.2, 0.35, 0.3]),
-    )  # fmt: skip
-    return replace(made, **changes)
-
-
 def test_the_spread_is_the_integral_over_levels_in_distances_between_examples():
     s2 = 1.7**2
     kept = [v * s2 / (s2 + r**2) for v, r in ((6.0, 8.0), (3.0, 1.5), (0.5, 0.2))]
@@ -98,7 +78,7 @@ def test_the_spread_is_the_integral_over_levels_in_distances_between_examples():
 def test_the_figure_of_the_target_has_variances_over_the_datas_and_distances_over_d1():
     along, ends = target_chart(target(), rng()).panels
     assert along.marks[0].y == pytest.approx(np.array([6.0, 3.0, 0.5]) / (3 * 1.7**2))
-    assert [bar.label for bar in ends.marks if isinstance(bar, Bars)] == [
+    assert [bar.label for bar in marks_of(ends, Bars)] == [
         "samples",
         "training examples",
         "held-out examples",
@@ -178,7 +158,7 @@ def test_what_cannot_be_told_is_not():
     latent = standing(outlook(target=None, spread=None, at_examples=None))
     assert "latents" in latent["spread"].verdict
     assert latent["at_examples"].tone == "unknown"
-    told = Finding(name="memorized.verdict", title="", value=1.0, unit="%", verdict="So.", tone="alarm", power="")
+    told = finding(tone="alarm", verdict="So.")
     assert standing(outlook(), told)["position"].verdict.endswith("It has memorized: “So.”")
 
 

@@ -8,8 +8,9 @@ import math
 
 import numpy as np
 import pytest
+from results_at_levels import SAMPLER_NAMES, curves, decided, hand_made, of_order
 
-from diffuscope.audit.component_levels import ComponentLevels
+from chart_reading import marks_of
 from diffuscope.audit.questions import order
 from diffuscope.audit.questions.steps import (
     BUDGETS,
@@ -26,35 +27,7 @@ from diffuscope.audit.questions.steps import (
 )
 from diffuscope.audit.step_measures import steps_within
 from diffuscope.findings import Line, Points, Rule
-
-NAMES = (*SAMPLERS, "module:own")
-
-
-def hand_made(**changes):
-    """Two trajectories: Heun suffices with 20 NFE from the start (0.06), and nothing else does but what changes say."""
-    plain = np.full((2, 5, len(BUDGETS)), 0.5)
-    plain[:, 2, 4] = 0.06
-    made = Steps(
-        scale=1.6,
-        samplers=NAMES,
-        budgets=BUDGETS,
-        plain=plain,
-        teleported=np.full((2, 5, len(BUDGETS)), 0.7),
-        reference_error=0.00234,
-        candidates=np.array([80.0, 7.0, 2.5, 0.3]),
-        lowest=0.3,
-        own_steps=np.array([3, 6, 7, 12, 17, 31]),
-        estimated=np.array([[0.0, 0.01, 0.03, 0.9], [0.0, 0.03, 0.04, 0.7]]),
-        suggested=0.9,
-        skip=2.5,
-        measured=np.array([0.03, 0.05]),
-        tolerance=0.08,
-    )
-    return dataclasses.replace(made, **changes)
-
-
-def rng():
-    return np.random.default_rng(0)
+from numbers_in_tests import rng
 
 
 def test_the_root_mean_square_is_over_seeds():
@@ -143,11 +116,11 @@ def test_charts_and_table_have_the_numbers_of_the_result():
     assert chart.panels[1].title == "teleported to σ/α = 2.5"
     for panel, table in zip(chart.panels, (result.plain, result.teleported), strict=True):
         assert panel.x_ticks == tuple(map(float, BUDGETS))
-        for mark, name, row in zip(panel.marks, NAMES, rms(table), strict=True):
+        for mark, name, row in zip(panel.marks, SAMPLER_NAMES, rms(table), strict=True):
             assert isinstance(mark, Line)
             assert (mark.label, mark.x, mark.y) == (name, panel.x_ticks, tuple(row.tolist()))
     rows = _numbers(result).rows
-    assert [row[0] for row in rows] == [*NAMES, *(f"{name}, teleported" for name in NAMES)]
+    assert [row[0] for row in rows] == [*SAMPLER_NAMES, *(f"{name}, teleported" for name in SAMPLER_NAMES)]
     assert rows[2][1:] == rms(result.plain)[2].tolist()
     assert rows[7][1:] == rms(result.teleported)[2].tolist()
     note = _numbers(result).note
@@ -182,7 +155,7 @@ def test_the_stored_arrays_keep_their_names_and_the_owner_is_last():
         if f.name not in ("scale", "samplers", "budgets", "tolerance")
     }
     made = reduced(arrays, 1.6, 0.08, "module:own")
-    assert made.samplers == NAMES
+    assert made.samplers == SAMPLER_NAMES
     assert (made.scale, made.tolerance, made.skip, made.lowest) == (1.6, 0.08, 2.5, 0.3)
     arrays["plain"] = arrays["plain"][:, :4]
     assert reduced(arrays, 1.6, 0.08, "module:own").samplers == tuple(SAMPLERS)
@@ -197,34 +170,8 @@ def test_one_evaluation_is_left_for_the_final_call(budget, each, steps):
 # the order of decisions
 
 
-def decided(ratios, squares, variances=(9.0, 4.0, 1.0), **changes):
-    made = ComponentLevels(
-        ratios=ratios,
-        scale=1.7,
-        variances=np.array(variances),
-        squares=squares,
-        shares=np.array([[0.97, 0.02, 0.008, 0.002], [0.95, 0.04, 0.0095, 0.0005]]),
-        gaussian_shares=np.array([[0.9, 0.0995, 0.0005, 0.0], [0.9, 0.08, 0.015, 0.005]]),
-        dimension=5,
-        skip=1.5,
-        tolerance=0.05,
-    )
-    return dataclasses.replace(made, **changes)
-
-
-def curves(levels=(3.0, 2.0, 1.0), sizes=(3.0, 2.0, 1.0), n=20, count=200):
-    """Components of squares s^2 / (1 + (rho / level)^2), decided at their levels."""
-    ratios = np.geomspace(100, 0.01, count)
-    share = 1 / (1 + (ratios[:, None] / np.array(levels)) ** 2)
-    return ratios, np.tile(share * np.array(sizes) ** 2, (n, 1, 1))
-
-
-def by_name(result):
-    return {f.name.removeprefix("order."): f for f in order.findings(result, rng())}
-
-
 def test_the_order_is_told_with_its_levels_and_those_of_the_gaussian():
-    found = by_name(decided(*curves((3.2, 2.0, 1.1))))
+    found = of_order(decided(*curves((3.2, 2.0, 1.1))))
     first = found["components"]
     assert first.value == pytest.approx(1.0)
     assert first.interval == pytest.approx((1.0, 1.0))
@@ -233,7 +180,7 @@ def test_the_order_is_told_with_its_levels_and_those_of_the_gaussian():
     assert "the exact Gaussian decides the first at 3 and the last at 1." in first.verdict
     assert first.power == "20 trajectories; the standard error of an emergence level is 0.0% (median)."
     assert first.confidence == 0.95
-    reverse = by_name(decided(*curves((1.1, 2.0, 3.2))))["components"]
+    reverse = of_order(decided(*curves((1.1, 2.0, 3.2))))["components"]
     assert reverse.value == pytest.approx(-1.0)
     assert reverse.verdict.startswith("Not outline first: its 3 ")
     assert "are decided hardly in the order" in reverse.verdict
@@ -241,7 +188,7 @@ def test_the_order_is_told_with_its_levels_and_those_of_the_gaussian():
 
 def test_a_component_decided_above_the_highest_level_is_counted_and_not_placed():
     ratios, squares = curves((1e9, 3.0, 2.0, 1.0), (5.0, 3.0, 2.0, 1.0))
-    first = by_name(decided(ratios, squares, variances=(25.0, 9.0, 4.0, 1.0)))["components"]
+    first = of_order(decided(ratios, squares, variances=(25.0, 9.0, 4.0, 1.0)))["components"]
     assert "its 3 leading" in first.verdict
     assert "the first at 3 and the last at 1; 1 more are decided above the highest audited level." in first.verdict
 
@@ -249,7 +196,7 @@ def test_a_component_decided_above_the_highest_level_is_counted_and_not_placed()
 def test_components_decided_within_one_step_of_the_levels_have_no_order():
     ratios = np.array([100.0, 10.0, 1.0, 0.01])
     share = np.array([[0.001, 0.002, 0.003], [0.01, 0.02, 0.03], [0.9, 0.92, 0.94], [1.0, 1.0, 1.0]])
-    first = by_name(decided(ratios, np.tile(share, (9, 1, 1))))["components"]
+    first = of_order(decided(ratios, np.tile(share, (9, 1, 1))))["components"]
     assert first.verdict.startswith("All at once: its 3 ")
     assert "between the same two audited levels, σ/α = 10 and 1, so" in first.verdict
 
@@ -264,7 +211,7 @@ def test_two_known_components_have_no_order():
 
 def test_late_is_an_upper_end_below_the_bar_and_its_number_is_the_share_of_the_bound():
     ratios, squares = curves((3.0, 1.5, 1.0), (3.0, 2.0, 1.0))
-    late = by_name(decided(ratios, squares))["late"]
+    late = of_order(decided(ratios, squares))["late"]
     assert late.value == pytest.approx(0.75, rel=1e-3)
     assert (late.tone, late.unit) == ("attention", "x")
     assert late.interval == pytest.approx((0.75, 0.75), rel=1e-3)
@@ -272,15 +219,15 @@ def test_late_is_an_upper_end_below_the_bar_and_its_number_is_the_share_of_the_b
     assert late.verdict.startswith("Components 2 are decided later than denoisers of one distribution allow, component")
     assert "component 2 at 0.75 times the bound" in late.verdict
     assert "corrected for 3 components, intervals end 0.00x above" in late.power
-    within = by_name(decided(*curves((3.0, 1.94, 1.0))))["late"]  # 0.97 of its bound
+    within = of_order(decided(*curves((3.0, 1.94, 1.0))))["late"]  # 0.97 of its bound
     assert within.tone == "neutral"
     assert "component 2 comes nearest, at 0.97 times the bound." in within.verdict
-    assert by_name(decided(*curves((3.0, 1.88, 1.0))))["late"].tone == "attention"  # 0.94
+    assert of_order(decided(*curves((3.0, 1.88, 1.0))))["late"].tone == "attention"  # 0.94
 
 
 def test_the_dimension_counts_components_for_the_share_and_says_plane_only_beyond_it():
     result = decided(*curves())
-    found = by_name(result)["dimension"]
+    found = of_order(result)["dimension"]
     # 0.97 + 0.02 + 0.008 = 0.998 needs a fourth; 0.95 + 0.04 + 0.0095 = 0.9995 does not
     assert found.value == 3.5
     assert found.interval == (3.0, 4.0)
@@ -289,7 +236,7 @@ def test_the_dimension_counts_components_for_the_share_and_says_plane_only_beyon
     )
     assert found.null == "3 for the exact Gaussian from the same starts, at these 200 levels."  # (2 + 4) / 2
     assert found.power == "2 trajectories."
-    plane = by_name(decided(*curves(), shares=np.array([[0.97, 0.025, 0.004, 0.001]] * 2)))["dimension"]
+    plane = of_order(decided(*curves(), shares=np.array([[0.97, 0.025, 0.004, 0.001]] * 2)))["dimension"]
     assert plane.verdict.startswith("Its trajectories are nearly plane: two principal components hold 99.50% of the")
 
 
@@ -299,21 +246,21 @@ def test_the_dimension_counts_components_for_the_share_and_says_plane_only_beyon
 )
 def test_without_shares_the_reason_is_told(dimension, reason):
     empty = np.zeros((0, 4))
-    found = by_name(decided(*curves(), shares=empty, gaussian_shares=empty, dimension=dimension))["dimension"]
+    found = of_order(decided(*curves(), shares=empty, gaussian_shares=empty, dimension=dimension))["dimension"]
     assert found.tone == "unknown"
     assert reason in found.verdict
 
 
 def test_the_jump_counts_what_is_decided_above_it():
     result = decided(*curves())
-    jump = by_name(result)["jump"]
+    jump = of_order(result)["jump"]
     assert (jump.value, jump.unit) == (1.5, "σ/α")
     nearest = result.ratios[np.argmin(abs(result.ratios - 1.5))]
     share = (1 + (result.ratios[-1] / 3) ** 2) ** 0.5 / (1 + (nearest / 3) ** 2) ** 0.5
     assert "Down to σ/α = 1.5 the" in jump.verdict
     assert "(within 0.05 standard deviations of the data): 2 of 3 components are decided by then" in jump.verdict
     assert f"and {share:.0%} of the first is in the estimate." in jump.verdict
-    assert "within 0.05 standard deviations" in by_name(decided(*curves(), skip=100.0))["jump"].verdict
+    assert "within 0.05 standard deviations" in of_order(decided(*curves(), skip=100.0))["jump"].verdict
 
 
 def test_a_one_step_map_is_known_by_its_answer_at_the_highest_noise():
@@ -326,14 +273,14 @@ def test_a_one_step_map_is_known_by_its_answer_at_the_highest_noise():
 def test_the_charts_of_the_order_have_its_curves_levels_and_shares():
     result = decided(*curves(count=30), skip=1.5)
     shares, levels = order.emergence_chart(result, rng()).panels
-    lines = [mark for mark in shares.marks if isinstance(mark, Line)]
+    lines = marks_of(shares, Line)
     assert [mark.label for mark in lines] == ["component 1", "component 2", "Gaussian", ""]
     for mark, k in zip(lines[:2], (0, 1), strict=True):
         for values in (mark.y, mark.low, mark.high):  # all trajectories are alike
             assert values == pytest.approx(result.emerged[:, k])
     for mark, k in zip(lines[2:], (0, 1), strict=True):
         assert mark.y == pytest.approx(result.predicted[:, k])
-    assert [mark for mark in shares.marks if isinstance(mark, Rule)] == [
+    assert marks_of(shares, Rule) == [
         Rule(1.5, "x", label="closed form"),
         Rule(1.7, "x"),
     ]

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_copies import copies
-from test_cards_of_membership import gap
-from test_cards_of_quality import rng
+from results_at_levels import gap
+from results_of_samples import copies, units_by_hand
 
 from diffuscope.audit.consistency import AGREES, IDENTITY, Consistency, consistency_finding
 from diffuscope.audit.measure import at_least
@@ -18,7 +17,8 @@ from diffuscope.audit.memorization import Memorization, verdict
 from diffuscope.audit.nearness import Nearness
 from diffuscope.audit.reading_search import error_ratio, formula_error
 from diffuscope.audit.sample_units import heldout_finding, units_of_samples, units_table
-from diffuscope.audit.units import Affine, SampleUnits, moments, rearrangements, usual_maps
+from diffuscope.audit.units import Affine, moments, rearrangements, usual_maps
+from numbers_in_tests import rng
 
 # memorization in one sentence
 
@@ -102,12 +102,6 @@ def test_samples_that_equal_training_examples_are_counted_against_heldout_ones()
 # units of samples
 
 
-def sample_units(**changes):
-    made = SampleUnits(name="", written="", nearer=0.0, before=1.2, after=1.2, deviation=1.1, shift=0.1,
-                       heldout=(2, 200), chance=0.0)  # fmt: skip
-    return replace(made, **changes)
-
-
 @pytest.mark.parametrize(
     ("changes", "own", "tone", "value"),
     [
@@ -124,19 +118,19 @@ def sample_units(**changes):
     ],
 )
 def test_units_of_samples_are_a_fault_at_the_stated_bars(changes, own, tone, value):
-    found = units_of_samples(sample_units(**changes), "samples", own=own)
+    found = units_of_samples(units_by_hand(**changes), "samples", own=own)
     assert (found.tone, found.value) == (tone, pytest.approx(value))
-    assert f"is {sample_units(**changes).before:.3g} times that of held-out" in found.null
+    assert f"is {units_by_hand(**changes).before:.3g} times that of held-out" in found.null
 
 
 def test_the_words_of_units_have_their_numbers():
-    fault = sample_units(name="values in [0, 1]", written="data = 2 × value − 1", nearer=0.97, before=3.0, after=1.0)
+    fault = units_by_hand(name="values in [0, 1]", written="data = 2 × value − 1", nearer=0.97, before=3.0, after=1.0)
     text = units_of_samples(fault, "wiring", own=True).verdict
     assert text.endswith("97% of them are nearer to the data if read as values in [0, 1] (data = 2 × value − 1).")
-    shifted = units_of_samples(sample_units(shift=-1.5), "samples", own=False)
+    shifted = units_of_samples(units_by_hand(shift=-1.5), "samples", own=False)
     assert shifted.unit == "standard deviations"
     assert shifted.verdict.endswith("their mean is off by -1.5 standard deviations.")
-    assert "spread 1.7 times as wide" in units_of_samples(sample_units(deviation=1.7), "samples", own=False).verdict
+    assert "spread 1.7 times as wide" in units_of_samples(units_by_hand(deviation=1.7), "samples", own=False).verdict
 
 
 @pytest.mark.parametrize(
@@ -144,7 +138,7 @@ def test_the_words_of_units_have_their_numbers():
 )
 def test_samples_are_heldout_examples_if_the_whole_interval_says_so(count, chance, tone):
     """Of 200: the lower end is 2.1% for 9 and 0.12% for 2."""
-    found = heldout_finding(sample_units(heldout=(count, 200), chance=chance), "samples")
+    found = heldout_finding(units_by_hand(heldout=(count, 200), chance=chance), "samples")
     assert (found.tone, found.value) == (tone, count / 2)
     assert found.null.startswith(f"{100 * chance:.2g}%:")
     assert found.power.startswith("200 samples; from 1% beyond chance")

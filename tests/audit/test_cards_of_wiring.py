@@ -4,28 +4,18 @@
 # pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_cards_of_losses import RATIOS
+from results_at_levels import RATIOS, reading, skill, units
 
 from diffuscope.audit.ends import STARTS, Start
 from diffuscope.audit.manners import Fault
 from diffuscope.audit.questions import wiring
-from diffuscope.audit.reading_search import BestReading
-from diffuscope.audit.skill import DRIFT, MATTERS, WORSE, Skill, drift_chart, drift_finding, error_chart, skill_finding
-from diffuscope.audit.units import ModelUnits
+from diffuscope.audit.skill import DRIFT, MATTERS, WORSE, drift_chart, drift_finding, error_chart, skill_finding
 from diffuscope.findings import Rule
 
 # how it is read
-
-
-def units(**changes):
-    made = ModelUnits(
-        name="[0, 255]", written="data = 0.1 × value − 1", cost=1.5, p_value=0.0004, tried=17, denoises=True
-    )
-    return replace(made, **changes)
 
 
 @pytest.mark.parametrize(
@@ -44,16 +34,6 @@ def test_other_units_are_a_fault_if_they_cost_enough_beyond_chance(changes, tone
         assert found.p_value == 0.0004
         assert found.power.startswith("17 affine maps;")
         assert f"by a factor of {wiring.FAULT:g} would" in found.power
-
-
-def reading(cost=1.8, *, denoises=True, **changes):
-    """Errors as given `cost` times those of the best reading, which are those of a denoiser or not."""
-    best = np.full((2, 5), 0.5 if denoises else 2.0)
-    made = BestReading(
-        convention="the time t of VP", reading="noise", network=True, levels=np.array([1.0, 0.5]), given=cost * best,
-        best=best, formula=np.ones(2), p_value=0.0003, seen=1.25, tried=411,
-    )  # fmt: skip
-    return replace(made, **changes)
 
 
 @pytest.mark.parametrize(
@@ -112,24 +92,6 @@ def test_faults_of_manners_are_counted_the_grave_ones_first():
 
 
 # skill and drift
-
-
-def skill(**changes):
-    """Levels 20, 4, 0.7, 0.06 at scale 1.6: those from 0.4 to 4.8 matter, 4 and 0.7."""
-    isotropic = RATIOS**2 / (RATIOS**2 + 1.6**2)
-    made = Skill(
-        examples=272,
-        ratios=RATIOS,
-        scale=1.6,
-        error=0.8 * isotropic,
-        low=0.7 * isotropic,
-        high=0.9 * isotropic,
-        gaussian=0.6 * isotropic,
-        isotropic=isotropic,
-        drift=np.array([[0.01, -0.02], [0.03, -0.04], [0.0, 0.01], [0.0, 0.0]]),
-        drift_error=np.array([[0.01, 0.012], [0.01, 0.01], [0.02, 0.01], [0.01, 0.01]]),
-    )
-    return replace(made, **changes)
 
 
 def test_skill_is_the_largest_ratio_where_it_matters():

@@ -5,6 +5,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from made_by_hand import random_weights
 
 from diffuscope.audit import CifarFeatures, load_cifar_features
 from diffuscope.audit.features import feature_map
@@ -40,20 +41,6 @@ def test_the_published_accuracy_is_reached_and_what_is_less_like_the_data_is_far
     for nearer, farther in ((real, blurred), (blurred, noised)):
         apart = 4 * np.hypot(nearer.standard_error, farther.standard_error)
         assert farther.value - nearer.value > apart
-
-
-def random_weights(generator):
-    """A network of one block a group."""
-    weights = {"linear.weight": torch.zeros(10, 64), "linear.bias": torch.zeros(10)}
-    layers = {"conv1": (3, 16)}
-    for group, (before, after) in enumerate(((16, 16), (16, 32), (32, 64)), 1):
-        layers |= {f"layer{group}.0.conv1": (before, after), f"layer{group}.0.conv2": (after, after)}
-    for name, (before, after) in layers.items():
-        weights[f"{name}.weight"] = 0.2 * torch.randn(after, before, 3, 3, generator=generator)
-        norm = name.replace("conv", "bn")
-        for key, value in {"weight": 1.0, "bias": 0.1, "running_mean": 0.0, "running_var": 1.0}.items():
-            weights[f"{norm}.{key}"] = torch.full((after,), value)
-    return weights
 
 
 def test_a_range_of_pixels_is_a_matter_of_units(generator):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from audit_subjects import asked
-from test_cli import refused, run
+from commands_in_tests import refused, run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
 SECTION = PAGE.split("\n## Class-conditional models and guidance\n")[1].split("\n## ")[0]

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_by_hand import made
-from test_cards_of_copies import copies
-from test_classes_by_hand import Constant, equal
+from made_by_hand import Constant, finding, made
+from results_of_samples import copies, equal
 
 from diffuscope.audit.class_audit import _class_data, _few, of_class
 from diffuscope.audit.class_correction import chance_findings, copies_p_value, exceedance_p_value
@@ -20,16 +19,9 @@ from diffuscope.audit.result import AuditResult
 from diffuscope.audit.subject import Settings, Subject
 from diffuscope.audit.verdict import Verdict
 from diffuscope.errors import InputError
-from diffuscope.findings import Finding, Tone
+from diffuscope.findings import Tone
 
 # corrections and the overview
-
-
-def finding(name="memorized.verdict", tone: Tone = "good", p_value=None, value=1.0, interval=None, verdict="So."):
-    return Finding(
-        name=name, title="", value=value, unit="%", verdict=verdict, tone=tone, p_value=p_value, power="-",
-        interval=interval,
-    )  # fmt: skip
 
 
 def audit(**answers):
@@ -57,7 +49,8 @@ def test_attention_by_chance_is_that_of_one_test_which_the_correction_takes_away
 
     def chance(p, q, level=0.01, tone: Tone = "attention"):
         results = {
-            y: audit(order=Answer(findings=[finding("order.verdict", tone, each)])) for y, each in ((3, p), (4, q))
+            y: audit(order=Answer(findings=[finding("order.verdict", tone, p_value=each)]))
+            for y, each in ((3, p), (4, q))
         }
         return chance_findings(results, level)
 

@@ -6,10 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from made_by_hand import made
-from test_cards_of_columns_and_classes import fit
-from test_cards_of_copies import copies
-from test_cards_of_quality import rng
+from made_by_hand import Constant, made
+from results_of_samples import copies, equal, fit
 
 from diffuscope.audit import class_copies, class_samples
 from diffuscope.audit.class_data import ClassData, OneClass
@@ -21,26 +19,9 @@ from diffuscope.audit.exact_matches import exact_matches
 from diffuscope.audit.measure import at_least
 from diffuscope.audit.session import Session
 from diffuscope.audit.subject import Settings, Subject
-from diffuscope.schedules import VE
+from numbers_in_tests import rng
 
 # which class denoises best
-
-
-class Constant:
-    """Class y answers `points[y]` along every axis at high noise, `low[y]` at the lowest level; none may be refused."""
-
-    schedule = VE(0.01, 50.0)
-
-    def __init__(self, points, none=None, low=None):
-        self.points, self.none, self.low, self.asked = points, none, points if low is None else low, []
-        self.classes = len(points)
-
-    def __call__(self, x_t, t, y=None):
-        if y is None and self.none is None:
-            raise ValueError("a class is needed")
-        self.asked.append((None if y is None else int(y), len(x_t), float(t)))
-        points = self.low if float(t) < 1.5 else self.points
-        return torch.full_like(x_t, self.none if y is None else points[int(y)])  # pyright: ignore
 
 
 def subject(denoiser, n=30, scale=2.0):
@@ -238,15 +219,6 @@ def test_nineteen_examples_of_other_classes_are_too_few():
     answer = class_copies._ask(session)
     assert (searched, steps) == ([], [2])
     assert answer.method.endswith("there are only 19.")
-
-
-def equal(count, heldout, n=6):
-    """Of n samples `count` equal a training example, and none is listed; nor do `heldout` held-out ones equal any."""
-    return {
-        "listed": np.zeros(n, dtype=bool), "distance": np.where(np.arange(n) < count, 0.0, 4.0),
-        "next_distance": np.full(n, 5.0), "null_distance": np.ones(heldout), "null_next_distance": np.ones(heldout),
-        "heldout": np.arange(heldout), "leaked": {},
-    }  # fmt: skip
 
 
 def test_samples_that_equal_examples_of_other_classes_count_at_half_the_level_of_two_spaces():

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_cards_of_columns_and_classes import columns, pairs, permuted_by_hand
-from test_cards_of_quality import rng
+from results_of_samples import columns, pairs, permuted_by_hand
 
 from diffuscope.audit.column_distances import UNIT, ColumnDistances, column_distances, taken
 from diffuscope.audit.column_pairs import (
@@ -22,6 +21,7 @@ from diffuscope.audit.column_permutations import permuted_tests
 from diffuscope.audit.column_shares import _cells, _coarse, _distances, column_shares, rows_of_columns
 from diffuscope.audit.coverage import _inside, _permuted, _some, _without_a_part, coverage
 from diffuscope.data import Column, fit_table
+from numbers_in_tests import rng
 
 # pairs of columns
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_cards_of_information import FOUND
-from test_reductions_at_their_limits import equation
-from test_sessions_by_hand import plane
+from made_by_hand import plane
+from results_at_levels import FOUND, equation
 
 from diffuscope.audit import Session, Settings, Subject
 from diffuscope.audit.entropy_budget import KINDS, RATES

@@ -7,21 +7,11 @@ import pytest
 import torch
 from made_by_hand import made
 
+from counting_denoisers import Always
 from diffuscope.audit.component_levels import ComponentLevels, jump_level, measure_components
 from diffuscope.audit.session import Session
 from diffuscope.audit.subject import Levels
 from diffuscope.exact import Gaussian
-from diffuscope.schedules import VE
-
-
-class Point:
-    """Answers (1, 2, 3, ...) at every state."""
-
-    schedule = VE(0.01, 50.0)
-
-    def __call__(self, x_t, t):
-        del t
-        return torch.arange(1.0, x_t.shape[1] + 1).expand_as(x_t)
 
 
 def session(deviations, levels, states=3, **parts):
@@ -30,7 +20,7 @@ def session(deviations, levels, states=3, **parts):
     times = torch.tensor(levels).double()
     return made(
         Session,
-        subject=SimpleNamespace(denoiser=Point(), train=torch.zeros(4, d), scale=1.0, sampled=None),
+        subject=SimpleNamespace(denoiser=Always(*range(1, d + 1)), train=torch.zeros(4, d), scale=1.0, sampled=None),
         references=SimpleNamespace(gaussian=gaussian), levels=Levels(times, times),
         generated={"states": torch.randn(len(levels), states, d, generator=torch.Generator().manual_seed(0)).numpy()},
         **parts,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_cards_of_copies import copies
+from results_of_samples import copies
 
 from diffuscope.audit.column_permutations import permuted_names
 from diffuscope.audit.conventions import TABLES, conventions

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_cards_of_copies import copies
+from made_by_hand import plane
+from results_of_samples import copies
 
 from diffuscope.audit.copied_groups import copied_groups, groups_finding, groups_table
 from diffuscope.audit.copied_heldout import halves
@@ -107,10 +108,6 @@ def test_repeats_that_stay_are_told_in_one_or_many():
 
 
 # searches
-
-
-def plane(n, seed):
-    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from results_at_levels import measures_of
 from scipy import stats
 from sklearn.datasets import load_digits
 
 from audit_subjects import digits
 from diffuscope.audit.denoising_gap import denoising_gap, gap_finding, pairs_of_cells
-from diffuscope.audit.level_measures import LevelMeasures
 from diffuscope.exact import Gaussian
 from diffuscope.findings import paired_permutation
 
@@ -20,22 +20,6 @@ def _fewer_permutations(monkeypatch):
     """P-values of 999 are as valid, in steps of 0.001."""
     fewer = partial(paired_permutation, permutations=999)
     monkeypatch.setattr("diffuscope.audit.denoising_gap.paired_permutation", fewer)
-
-
-def measures_of(train, heldout, remembered=0.0):
-    """The sums that the gap needs, for errors of shape (n, levels)."""
-    sums = [
-        {
-            "training.error": train[:, level],
-            "heldout.error": heldout[:, level],
-            "training.exact_error": np.full((len(train), 1), remembered),
-            "training.control_error": np.ones(len(train)),
-            "heldout.control_error": np.ones(len(heldout)),
-        }
-        for level in range(train.shape[1])
-    ]
-    ratios = 0.5 ** np.arange(len(sums))
-    return LevelMeasures(ratios=ratios, scale=1.0, dimension=1, models=("empirical",), sums=sums)
 
 
 def test_the_gap_of_the_control_is_a_share_of_its_held_out_error():

@@ -5,24 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_cards_of_quality import rng
+from made_by_hand import column
 
 from diffuscope.audit import distance_measures as measures
 from diffuscope.audit.closeness import closeness, neighborhood
 from diffuscope.audit.copy_queries import Search, _parts
 from diffuscope.audit.rows_of import AT_ONCE, flat
+from numbers_in_tests import rng
 
-
-def line(*values):
-    return torch.tensor(values)[:, None]
-
-
-TRAIN = line(0.0, 2.0, 10.0, 17.0)
+TRAIN = column(0.0, 2.0, 10.0, 17.0)
 
 
 def test_the_measures_of_five_samples_on_a_line():
     """Distances to the two nearest of 0, 2, 10, 17: 0.5 of 1.5, 0 of 2, 2 of 4, 3 of 5 and 1 of 6."""
-    samples, heldout = line(0.5, 2.0, 4.0, 7.0, 11.0), line(1.0, 3.0, 5.0, 13.0)
+    samples, heldout = column(0.5, 2.0, 4.0, 7.0, 11.0), column(1.0, 3.0, 5.0, 13.0)
     found = {measure.name: measure for measure in measures.distance_measures(samples, TRAIN, heldout, rng())}
     assert found["IMS, %"].value == 20.0
     assert found["IMS, %"].null == 0.0
@@ -38,7 +34,7 @@ def test_the_measures_of_five_samples_on_a_line():
 
 
 def test_controls_are_distances_to_heldout_rows_without_a_test():
-    found = measures.heldout_controls(line(0.5, 2.0, 10.0), line(1.0, 13.0), TRAIN)
+    found = measures.heldout_controls(column(0.5, 2.0, 10.0), column(1.0, 13.0), TRAIN)
     by_name = {measure.name: measure for measure in found}
     assert by_name["IMS to held-out, %"].value == pytest.approx(200 / 3)
     assert by_name["DCR to held-out, median"].value == 0.0
@@ -49,7 +45,7 @@ def test_controls_are_distances_to_heldout_rows_without_a_test():
 
 
 def test_a_sample_is_authentic_beyond_the_nearest_neighbor_of_its_training_row():
-    queries = line(4.0, 4.5, 5.9, 14.0, 25.0)
+    queries = column(4.0, 4.5, 5.9, 14.0, 25.0)
     found = measures._distances(queries, TRAIN)
     assert found.first.tolist() == pytest.approx([2.0, 2.5, 3.9, 3.0, 8.0])
     # 2 has 0 at 2, and 17 has 10 at 7
@@ -105,8 +101,8 @@ def test_a_cell_of_equal_distances_says_nothing_but_has_its_share():
 
 def test_repeats_of_the_nearest_row_are_searched_until_a_different_one_is_met():
     """Forty equal rows at 0 and one at 3: of the 16 nearest to 1 all are equal, of 128 one differs."""
-    train = torch.cat([torch.zeros(40, 1), line(3.0)])
-    queries = line(1.0, 0.0, 2.5)
+    train = torch.cat([torch.zeros(40, 1), column(3.0)])
+    queries = column(1.0, 0.0, 2.5)
     found = neighborhood(queries, train)
     assert found.index.shape == (3, 16)
     assert np.isnan(found.closeness(0.0)).tolist() == [True, True, False]
@@ -116,14 +112,14 @@ def test_repeats_of_the_nearest_row_are_searched_until_a_different_one_is_met():
     # 2.5 is at 0.5 from 3 and 2.5 from 0: 15 rows, of which five are compared
     assert s[2] == pytest.approx((0.5**2 / 2.5**2) / 2 * 1.5)
     alone = torch.zeros(5, 1)
-    assert closeness(line(1.0), alone, neighborhood(line(1.0), alone), 0.0).tolist() == [math.inf]
+    assert closeness(column(1.0), alone, neighborhood(column(1.0), alone), 0.0).tolist() == [math.inf]
 
 
 def test_rows_that_occur_often_are_one_row_with_a_count():
-    search = Search(line(5.0, 1.0, 5.0, 5.0, 8.0), flat, ())
+    search = Search(column(5.0, 1.0, 5.0, 5.0, 8.0), flat, ())
     assert search.original.tolist() == [0, 1, 4]
     assert search.times.tolist() == [3, 1, 1]
-    found = search(line(4.0, 9.0, 5.0), torch.tensor([2, 0]))
+    found = search(column(4.0, 9.0, 5.0), torch.tensor([2, 0]))
     assert found.distance.tolist() == [0.0, 1.0]
     assert found.near.index[:, 0].tolist() == [0, 0]
     assert found.near.times[1].tolist() == [3, 1, 1]
@@ -132,9 +128,9 @@ def test_rows_that_occur_often_are_one_row_with_a_count():
     assert found.next_distance(0.0).tolist() == [3.0, 3.0]
     assert found.next_distance(3.0).tolist() == [4.0, 3.0]  # 8 is one with 5, 1 is not
     assert found.next_distance(9.0).tolist() == [4.0, 4.0]  # all are: the farthest that was searched
-    part = Search(line(5.0, 1.0, 5.0, 5.0, 8.0), flat, (), torch.tensor([4, 2, 0]))
+    part = Search(column(5.0, 1.0, 5.0, 5.0, 8.0), flat, (), torch.tensor([4, 2, 0]))
     assert part.times.tolist() == [1, 2]
-    assert part(line(7.0)).distance.tolist() == [1.0]
+    assert part(column(7.0)).distance.tolist() == [1.0]
 
 
 def test_queries_are_read_in_parts_that_fit():
@@ -145,5 +141,5 @@ def test_queries_are_read_in_parts_that_fit():
 
 
 def test_a_sample_at_two_training_rows_has_the_ratio_of_a_copy():
-    found = measures._distances(line(5.0, 6.0), line(5.0, 5.0, 9.0))
+    found = measures._distances(column(5.0, 6.0), column(5.0, 5.0, 9.0))
     assert found.ratio.tolist() == [0.0, 1.0]

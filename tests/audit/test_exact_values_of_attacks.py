@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from test_exact_values_of_measures import rng
 
 from diffuscope.audit.epsilon import (
     default_guesses,
@@ -18,6 +17,7 @@ from diffuscope.audit.planting import smallest_share_found
 from diffuscope.audit.roc import advantage, best_threshold, true_positives
 from diffuscope.audit.table_attacks import Z, _error, _excess, _is_right, _measured, _sums
 from diffuscope.errors import InputError
+from numbers_in_tests import rng
 
 # epsilon
 

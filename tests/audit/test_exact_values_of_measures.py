@@ -16,11 +16,7 @@ from diffuscope.audit.name_permutations import adversarial_accuracy, nearer_shar
 from diffuscope.audit.owner_sets import owner_p_value
 from diffuscope.audit.standard_names import measures_table
 from diffuscope.errors import InputError
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
+from numbers_in_tests import rng
 
 # measures
 

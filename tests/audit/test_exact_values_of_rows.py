@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_exact_values_of_measures import rng
 
 from diffuscope.audit.closeness import Neighborhood, neighborhood
 from diffuscope.audit.column_permutations import drawn_sets, effective_number, shrinking
@@ -18,6 +17,7 @@ from diffuscope.audit.questions.memorized import _nearness
 from diffuscope.audit.rows_of import AT_ONCE, RowsOf, at_once, few_enough, nearest_rows, part_of, rows_of
 from diffuscope.errors import InputError
 from diffuscope.exact import nearest_neighbors
+from numbers_in_tests import rng
 
 # neighbors, rows and permutations
 

@@ -17,10 +17,7 @@ from diffuscope.audit.frechet_ratio import (
 )
 from diffuscope.errors import InputError
 from diffuscope.findings import FrechetDistance, frechet_distance
-
-
-def stream(seed=0):
-    return torch.Generator().manual_seed(seed)
+from numbers_in_tests import seeded
 
 
 def column(*values):
@@ -40,7 +37,7 @@ def test_the_distance_of_normals_on_a_line_is_that_of_means_and_deviations(monke
 
 
 def test_halves_are_disjoint_and_drawn_anew():
-    mean, std = distance_between_halves(ROWS, 2, stream())
+    mean, std = distance_between_halves(ROWS, 2, seeded())
     counts = [
         (a, b, 32 - a - b)
         for a in range(1, 31)
@@ -49,21 +46,21 @@ def test_halves_are_disjoint_and_drawn_anew():
     ]
     spreads = [np.repeat([4.0, 1.0, 2.0], each).std(ddof=1) for each in counts]
     assert any(math.isclose(std, spread, rel_tol=1e-6) for spread in spreads)
-    assert distance_between_halves(column(0.0, 1.0, 2.0, 3.0, 1e4), 2, stream())[0] > 1e6  # of all rows
+    assert distance_between_halves(column(0.0, 1.0, 2.0, 3.0, 1e4), 2, seeded())[0] > 1e6  # of all rows
 
 
 def test_at_the_size_of_both_sets_there_is_one_draw():
-    x, y = torch.randn(9, 2, generator=stream()), torch.randn(9, 2, generator=stream(1)) + 1
-    found, whole = distance_at_size(x, y, 9, stream(2)), frechet_distance(x, y)
+    x, y = torch.randn(9, 2, generator=seeded()), torch.randn(9, 2, generator=seeded(1)) + 1
+    found, whole = distance_at_size(x, y, 9, seeded(2)), frechet_distance(x, y)
     assert found.value == pytest.approx(whole.value)
     assert found.standard_error == pytest.approx(whole.standard_error)
-    smaller = distance_at_size(x, y, 4, stream(2))
+    smaller = distance_at_size(x, y, 4, seeded(2))
     assert smaller.standard_error == pytest.approx(whole.standard_error)
     assert smaller.value != pytest.approx(whole.value, rel=1e-3)
 
 
 def test_the_error_over_all_divisions_is_that_of_the_terms_of_the_bias():
-    x = torch.randn(30, 3, generator=stream(3), dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5]) + 4
+    x = torch.randn(30, 3, generator=seeded(3), dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5]) + 4
     centered = (x - x.mean(0)).numpy()
     variances, axes = np.linalg.eigh(np.cov(centered.T))
     q = []
@@ -82,7 +79,7 @@ def test_the_error_over_all_divisions_is_that_of_the_terms_of_the_bias():
 
 @pytest.mark.parametrize(("sizes", "size"), [((9, 12, 30), 9), ((12, 9, 30), 9), ((12, 13, 19), 9), ((4, 3, 8), 3)])
 def test_sets_are_as_large_as_the_smallest_and_half_of_the_heldout_data(sizes, size):
-    samples, train, heldout = (torch.randn(n, 2, generator=stream(n)) for n in sizes)
+    samples, train, heldout = (torch.randn(n, 2, generator=seeded(n)) for n in sizes)
     found = fidelity(samples, train, heldout, 0)
     assert found.size == size
     of_divisions = found.real * _error_of_all_divisions(heldout)
@@ -91,7 +88,7 @@ def test_sets_are_as_large_as_the_smallest_and_half_of_the_heldout_data(sizes, s
 
 
 def test_a_covariance_needs_an_example_more_than_it_has_features():
-    rows = torch.randn(8, 3, generator=stream())
+    rows = torch.randn(8, 3, generator=seeded())
     assert fidelity(rows, rows, rows + 1, 0).size == 4
     for n, m, k in ((3, 8, 8), (8, 3, 8), (8, 8, 7)):
         with pytest.raises(InputError, match="needs 4 examples; expected 4 samples, 4 training and 8 held-out"):
@@ -102,7 +99,7 @@ def test_a_covariance_needs_an_example_more_than_it_has_features():
 
 def test_replayed_training_data_are_drawn_of_the_training_examples():
     """These are far from the held-out ones, the samples are not."""
-    heldout = torch.randn(40, 2, generator=stream())
+    heldout = torch.randn(40, 2, generator=seeded())
     found = fidelity(heldout[:20].clone(), heldout[:20] + 100, heldout, 0)
     assert found.recited.value == pytest.approx(20_000, rel=0.05)
     assert found.samples.value < 5

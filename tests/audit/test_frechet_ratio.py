@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import monte_carlo
 
+from chart_reading import marks_of
 from diffuscope.audit.frechet_ratio import (
     DRAWS,
     NORMAL_95,
@@ -133,9 +134,9 @@ def test_the_figure_shows_every_interval_and_the_band_of_single_divisions(shift,
     for interval in (found.interval, found.recited_interval, fault.interval):
         assert low <= max(interval[0], low if panel.x_log else 0.0)
         assert interval[1] <= high
-    (drawn,) = (mark for mark in panel.marks if isinstance(mark, Intervals))
+    (drawn,) = marks_of(panel, Intervals)
     assert drawn.names == ("samples", "replayed training data", "a shift")
     assert drawn.values == (found.ratio, found.recited_ratio, fault.ratio)
     assert drawn.low == (found.interval[0], found.recited_interval[0], fault.interval[0])
-    band = next(mark for mark in panel.marks if isinstance(mark, Rule) and mark.width)
+    band = next(mark for mark in marks_of(panel, Rule) if mark.width)
     assert band.width == pytest.approx(2 * NORMAL_95 * found.real_deviation / found.real)

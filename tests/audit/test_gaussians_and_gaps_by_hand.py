@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from made_by_hand import made
+from results_at_levels import measures_of
 from scipy import stats
-from test_cards_of_quality import rng
-from test_denoising_gap import measures_of
 
+from counting_denoisers import Multiple
 from diffuscope.audit import data_gaussian
 from diffuscope.audit.cluster_features import fit_cluster_features
 from diffuscope.audit.consistency import measured
@@ -22,6 +22,7 @@ from diffuscope.audit.subject import Levels, Subject, noised
 from diffuscope.exact import Gaussian
 from diffuscope.exact.streaming import LeadingPairs
 from diffuscope.schedules import VE, RectifiedFlow
+from numbers_in_tests import rng
 
 # Gaussians of data
 
@@ -235,17 +236,8 @@ def test_pairs_are_of_one_cell_where_cells_are_differently_frequent():
 # one-step maps
 
 
-class Map:
-    """x -> factor x, from the noise 0.1 to 50."""
-
-    schedule, one_step = VE(0.1, 50.0), True
-
-    def __init__(self, factor):
-        self.factor, self.asked = factor, []
-
-    def __call__(self, x_t, t):
-        self.asked.append((len(x_t), float(t)))
-        return self.factor * x_t
+def one_step_map(factor):
+    return Multiple(factor, VE(0.1, 50.0), one_step=True)
 
 
 @pytest.mark.parametrize(
@@ -253,18 +245,18 @@ class Map:
 )
 def test_a_map_is_asked_where_it_is_defined(scale, levels):
     """Strictly between 0.1 and 50: the lowest is a tenth of the deviation 1, the highest a half of 100."""
-    model = Map(0.0)
+    model = one_step_map(0.0)
     heldout = torch.full((300, 2), 3.0)
     found = measured(made(Subject, sampled=model, heldout=heldout, scale=scale), torch.Generator().manual_seed(0))
     assert found.levels == pytest.approx(levels, rel=1e-6)
     assert found.errors == pytest.approx([3 / (level * scale) for level in levels], rel=1e-6)
     assert [n for n, _ in model.asked] == [256] * (len(levels) + 1)
-    assert model.asked[-1][1] == pytest.approx(0.1)
+    assert float(model.asked[-1][1]) == pytest.approx(0.1)
     assert found.lowest == pytest.approx(0.1 / scale)
 
 
 def test_how_far_a_map_moves_is_in_deviations_of_the_data():
-    model, heldout = Map(3.0), torch.tensor([[2.0, -1.0, 4.0]]).repeat(40, 1)
+    model, heldout = one_step_map(3.0), torch.tensor([[2.0, -1.0, 4.0]]).repeat(40, 1)
     found = measured(made(Subject, sampled=model, heldout=heldout, scale=5.0), torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     torch.randperm(40, generator=generator)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_by_hand import finding
 
 from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import Answer, Session, Subject
@@ -15,7 +16,6 @@ from diffuscope.audit.standing import Position
 from diffuscope.audit.target_noise import TargetNoise, carried
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.exact import Empirical, Gaussian
-from diffuscope.findings import Finding
 from diffuscope.schedules import VE
 from diffuscope.training import fit
 from diffuscope.training.default_model import recipe
@@ -39,10 +39,9 @@ def named(given):
 
 
 def memorized(tone, copies=False):
-    finding = Finding(
-        name="memorized.verdict", title="", value=1.0, unit="%", verdict="So it said.", tone=tone, power="-"
+    return Answer(
+        findings=[finding(tone=tone, verdict="So it said.")], facts={"heldout_are_copies": {"pixels": copies}}
     )
-    return Answer(findings=[finding], facts={"heldout_are_copies": {"pixels": copies}})
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ A graph that leaves a measurement keeps the activations of every batch in memory
 
 import pytest
 import torch
-from test_cifar_features import random_weights
+from made_by_hand import random_weights
 from torch import Tensor, nn
 
 from diffuscope.audit import CifarFeatures

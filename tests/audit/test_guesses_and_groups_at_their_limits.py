@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from results_of_samples import copies
 from scipy import special, stats
-from test_cards_of_copies import copies
 
 from diffuscope.audit.class_correction import DEEPEST, exceedance_p_value
 from diffuscope.audit.class_samples import smallest_share

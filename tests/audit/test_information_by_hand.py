@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_information import FOUND, curve
+from results_at_levels import FOUND, zero_curve
 
+from chart_reading import marks_of
 from diffuscope.audit.data_gaussian import Truncation
 from diffuscope.audit.entropy_budget import _controlled, information, information_chart, information_findings
 from diffuscope.audit.level_charts import Curve
@@ -98,14 +99,14 @@ def test_knowledge_whose_interval_begins_at_nothing_is_no_evidence():
 
 def test_the_chart_of_information_has_a_line_for_every_kind_and_no_rate_at_zero():
     made = Curve(np.full((3, 4), 0.5), np.full((3, 4), 0.25), np.full((3, 4), 0.75))
-    fisher, rates = information_chart(dataclasses.replace(FOUND, fisher=made, scale=3.0, rates=curve(2))).panels
+    fisher, rates = information_chart(dataclasses.replace(FOUND, fisher=made, scale=3.0, rates=zero_curve(2))).panels
     assert fisher.y_range == (0.0, 1.05)
     assert rates.y_range is None
-    lines = [mark for mark in fisher.marks if isinstance(mark, Line)]
+    lines = marks_of(fisher, Line)
     assert [(line.y[0], line.low[0], line.high[0]) for line in lines] == [(0.5, 0.25, 0.75)] * 4
     assert [line.x[0] for line in lines] == [0.125] * 4
-    assert [mark.at for mark in fisher.marks if isinstance(mark, Rule)] == [3.0]
-    assert [mark.at for mark in rates.marks if isinstance(mark, Rule)] == [0.0, 3.0]
+    assert [mark.at for mark in marks_of(fisher, Rule)] == [3.0]
+    assert [mark.at for mark in marks_of(rates, Rule)] == [0.0, 3.0]
     assert len(rates.marks) == 4
     rate = rates.marks[0]
     assert isinstance(rate, Line)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from chart_reading import marks_of
 from diffuscope.audit import level_measures, rows_of
 from diffuscope.audit.ends import STARTS, start_from_noise
 from diffuscope.audit.generation import followed_samples, refined, starting_noise
@@ -22,10 +23,7 @@ from diffuscope.findings import Rule
 from diffuscope.samplers import DPMSolverPP2M, finish
 from diffuscope.samplers.generation import model_times
 from diffuscope.schedules import VE
-
-
-def stream(seed=0):
-    return torch.Generator().manual_seed(seed)
+from numbers_in_tests import seeded
 
 
 def test_levels_matter_from_a_four_hundredth_to_nineteen_twentieths_of_the_variance():
@@ -49,7 +47,7 @@ def test_points_are_compared_in_pieces_of_a_size_that_fits(monkeypatch, held, pi
         return {f"{name}.sum": given.flatten(1).sum(1).numpy() + t}
 
     monkeypatch.setattr(level_measures, "_of_points", of_points)
-    train, heldout, states = (torch.randn(n, 2, 3, generator=stream(n)) for n in (300, 130, 128))
+    train, heldout, states = (torch.randn(n, 2, 3, generator=seeded(n)) for n in (300, 130, 128))
     found = inspect.unwrap(measure_level)(None, None, 0.5, train, heldout, train, states)
     assert [count for _, count, _ in asked][: len(pieces)] == pieces
     assert all(apart == 0.0 for name, _, apart in asked if name == "training")
@@ -80,7 +78,7 @@ def test_the_larger_of_two_curves_is_so_value_by_value():
 def test_a_panel_over_noise_is_logarithmic_and_marks_the_scale():
     panel = noise_panel("t", "y", 1.7, Rule(3.0), y_range=(0.0, 2.0))
     assert (panel.title, panel.y_label, panel.x_log, panel.y_log, panel.y_range) == ("t", "y", True, False, (0.0, 2.0))
-    rules = [mark for mark in panel.marks if isinstance(mark, Rule)]
+    rules = marks_of(panel, Rule)
     assert len(rules) == len(panel.marks)
     assert [(rule.at, rule.axis) for rule in rules] == [(3.0, "y"), (1.7, "x")]
 
@@ -123,10 +121,10 @@ def test_a_start_from_noise_is_missing_the_mean_and_the_deviation_of_noised_data
             return 0.5 * x_t + 0 * t
 
     model = Linear()
-    found = start_from_noise(model, Gaussian.isotropic(torch.full((2,), 0.5), 4.0), 1.6, stream())
+    found = start_from_noise(model, Gaussian.isotropic(torch.full((2,), 0.5), 4.0), 1.6, seeded())
     times = model_times(model, 15)
     factor = float(finish(model, DPMSolverPP2M(), torch.ones(1, 2), times)[0, 0])
-    noise = torch.randn(64, 2, generator=stream()).double()
+    noise = torch.randn(64, 2, generator=seeded()).double()
     moved = factor * (3 * noise - (0.5 + math.sqrt(9 + 4) * noise)) / 1.6
     means = moved.mean(1)
     assert found.ratio == pytest.approx(3 / 1.6)
@@ -140,7 +138,7 @@ STANDARD = Gaussian.isotropic(torch.zeros(1), 1.0)
 
 
 def subject():
-    x = torch.randn(40, 1, generator=stream())
+    x = torch.randn(40, 1, generator=seeded())
     return Subject(ExactDenoiser(STANDARD, VE(0.1, 9.0)), x[:20], x[20:])
 
 
@@ -148,7 +146,7 @@ def subject():
 def test_as_many_trajectories_are_followed_as_asked_over_batches(followed):
     """Of 300 in two batches, the first ones: their states at the last level lead to the samples."""
     made, levels = subject(), Levels(torch.tensor([9.0, 1.0], dtype=torch.float64), torch.tensor([9.0, 1.0]).double())
-    arrays = followed_samples(made, STANDARD, levels, 300, followed, stream())
+    arrays = followed_samples(made, STANDARD, levels, 300, followed, seeded())
     assert arrays["samples"].shape == (300, 1)
     assert arrays["states"].shape == (2, followed, 1)
     # D(x) = x / (1 + sigma^2) at the lowest level, 1
@@ -164,7 +162,7 @@ def test_starts_have_the_moments_of_noised_data(monkeypatch):
     monkeypatch.setattr(rows_of, "AT_ONCE", 4 * 8 * 2 * 999)  # not all at once
     schedule = SimpleNamespace(alpha=lambda _: 0.5, sigma=lambda _: 2.0)
     made = inspect.unwrap(starting_noise)(
-        Gaussian.isotropic(torch.tensor([6.0, -2.0]), 25.0), schedule, 1.0, 5000, stream()
+        Gaussian.isotropic(torch.tensor([6.0, -2.0]), 25.0), schedule, 1.0, 5000, seeded()
     )
     deviation = math.hypot(0.5 * 5, 2.0)
     assert made.dtype == torch.float32
@@ -183,7 +181,7 @@ def test_samples_are_the_makers_and_states_those_of_the_denoiser():
 
     made = dataclasses.replace(subject(), sampled=Fifty())
     levels = Levels(torch.tensor([9.0, 1.0], dtype=torch.float64), torch.tensor([9.0, 1.0]).double())
-    arrays = followed_samples(made, STANDARD, levels, 30, 7, stream())
+    arrays = followed_samples(made, STANDARD, levels, 30, 7, seeded())
     assert arrays["samples"] == pytest.approx(np.full((30, 1), 50.0))
     assert arrays["states"].shape == (2, 7, 1)
     assert np.abs(arrays["states"][1]).max() < 8

@@ -11,10 +11,7 @@ from diffuscope.audit import modes as modes_module
 from diffuscope.audit.feature_likelihood import _gap, generalization_gap
 from diffuscope.audit.label_shares import LabelBalance
 from diffuscope.audit.modes import SelfRepeats, modes, repeats_finding
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+from numbers_in_tests import rng
 
 
 def log_density(square, variance, d):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_cards_of_losses import by_name, split
-from test_reductions_at_their_limits import equation
+from made_by_hand import by_name
+from results_at_levels import equation, split
 
 from diffuscope.audit.level_charts import Curve
 from diffuscope.audit.level_measures import LevelMeasures
@@ -15,11 +15,7 @@ from diffuscope.audit.subject import levels_at
 from diffuscope.denoisers import DataPredictor, NoisePredictor, VelocityPredictor
 from diffuscope.findings import detectable_shift
 from diffuscope.schedules import VP
-
-
-def rng():
-    return np.random.default_rng(0)
-
+from numbers_in_tests import rng
 
 # the loss
 

@@ -26,12 +26,9 @@ from diffuscope.audit.wide_rows import Span
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture, _clusters
 from diffuscope.schedules import VE
+from numbers_in_tests import seeded
 
 LEVELS = (0.05, 0.3, 1.0, 5.0)
-
-
-def stream(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture
@@ -45,8 +42,8 @@ def low_limit(monkeypatch):
 @pytest.mark.usefixtures("low_limit")
 def test_the_gaussian_of_data_of_low_rank_is_exact():
     """Rank 12 within the probe: the same Gaussian as the dense one, to rounding."""
-    x = (torch.randn(300, 12, generator=stream()).double() @ torch.randn(12, 64, generator=stream(1)).double()).float()
-    gaussian, truncation = fit_gaussian(x, stream(2))
+    x = (torch.randn(300, 12, generator=seeded()).double() @ torch.randn(12, 64, generator=seeded(1)).double()).float()
+    gaussian, truncation = fit_gaussian(x, seeded(2))
     dense = Gaussian.fit([x])
     assert truncation is not None
     assert truncation.pairs == 20
@@ -54,15 +51,15 @@ def test_the_gaussian_of_data_of_low_rank_is_exact():
     assert gaussian.trace == pytest.approx(dense.trace, rel=1e-12)
     torch.testing.assert_close(gaussian.variances, dense.variances, rtol=0, atol=1e-9 * dense.trace)
     for sigma in LEVELS:
-        noised = x[:50].double() + sigma * torch.randn(50, 64, generator=stream(3)).double()
+        noised = x[:50].double() + sigma * torch.randn(50, 64, generator=seeded(3)).double()
         expected = dense.denoise(noised, 1.0, sigma)
         torch.testing.assert_close(gaussian.denoise(noised, 1.0, sigma), expected, rtol=0, atol=1e-7)
 
 
 @pytest.mark.usefixtures("low_limit")
 def test_few_examples_have_their_whole_covariance_in_any_dimension():
-    x = torch.randn(15, 64, generator=stream())
-    gaussian, truncation = fit_gaussian(x, stream(2))
+    x = torch.randn(15, 64, generator=seeded())
+    gaussian, truncation = fit_gaussian(x, seeded(2))
     assert truncation is None
     torch.testing.assert_close(gaussian.variances, Gaussian.fit([x]).variances, rtol=0, atol=1e-9)
 
@@ -74,7 +71,7 @@ def test_the_truncated_gaussian_has_the_trace_and_no_eigenvalue_too_large():
     At every noise level the error of its denoiser is at least that of the whole covariance.
     """
     x = digits()[:600]
-    gaussian, truncation = fit_gaussian(x, stream(2))
+    gaussian, truncation = fit_gaussian(x, seeded(2))
     dense = Gaussian.fit([x])
     assert truncation is not None
     assert (truncation.pairs, truncation.dimension, truncation.examples) == (20, 64, 600)
@@ -92,7 +89,7 @@ def test_the_truncated_gaussian_has_the_trace_and_no_eigenvalue_too_large():
 @pytest.mark.usefixtures("low_limit")
 def test_a_fit_to_some_of_the_examples_says_so(monkeypatch):
     monkeypatch.setattr(data_gaussian, "EXAMPLE_NUMBERS", 64 * 200)
-    fitted = fit_gaussian(digits()[:600], stream(2))
+    fitted = fit_gaussian(digits()[:600], seeded(2))
     assert fitted[1] is not None
     assert fitted[1].examples == fitted[0].count == 200
     assert "200 examples" in str(fitted[1])
@@ -101,21 +98,21 @@ def test_a_fit_to_some_of_the_examples_says_so(monkeypatch):
 @pytest.mark.parametrize("fit", [GaussianMixture.fit_kmeans, GaussianMixture.fit_em])
 def test_mixtures_of_low_rank_are_those_of_dense_covariances(fit, monkeypatch):
     """Three clusters, each in a plane of its own: rank 2 leaves nothing, and the probe finds it."""
-    planes = torch.randn(3, 2, 30, generator=stream()).double()
-    x = torch.cat([10 * k + torch.randn(60, 2, generator=stream(k)).double() @ planes[k] for k in range(3)])
-    dense = fit(x, 3, rank=2, ridge=1e-3, generator=stream(5))
+    planes = torch.randn(3, 2, 30, generator=seeded()).double()
+    x = torch.cat([10 * k + torch.randn(60, 2, generator=seeded(k)).double() @ planes[k] for k in range(3)])
+    dense = fit(x, 3, rank=2, ridge=1e-3, generator=seeded(5))
     monkeypatch.setattr(_clusters, "LARGEST_DENSE", 16)
-    probed = fit(x, 3, rank=2, ridge=1e-3, generator=stream(5))
+    probed = fit(x, 3, rank=2, ridge=1e-3, generator=seeded(5))
     torch.testing.assert_close(probed.weights, dense.weights)
     torch.testing.assert_close(probed.eigenvalues, dense.eigenvalues, rtol=1e-8, atol=0)
     torch.testing.assert_close(probed.tail_variances, dense.tail_variances, rtol=1e-6, atol=0)
-    noised = x[::7] + torch.randn(x[::7].shape, generator=stream(9)).double()
+    noised = x[::7] + torch.randn(x[::7].shape, generator=seeded(9)).double()
     torch.testing.assert_close(probed.denoise(noised, 1.0, 1.0), dense.denoise(noised, 1.0, 1.0), rtol=0, atol=1e-7)
 
 
 def test_examples_of_negative_labels_are_in_no_component():
     x = torch.tensor([[0.0], [2.0], [100.0], [7.0]])
-    fit = GaussianMixture.fit_clusters(x, torch.tensor([0, 0, -1, 1]), ridge=0.5, generator=stream())
+    fit = GaussianMixture.fit_clusters(x, torch.tensor([0, 0, -1, 1]), ridge=0.5, generator=seeded())
     assert fit.weights.tolist() == pytest.approx([2 / 3, 1 / 3])
     assert fit.means.flatten().tolist() == [1, 7]
     assert fit.eigenvalues.flatten().tolist() == pytest.approx([1.5, 0.5])
@@ -123,8 +120,8 @@ def test_examples_of_negative_labels_are_in_no_component():
 
 def test_rows_made_as_they_are_read_have_the_same_neighbors(monkeypatch):
     """Ties and duplicates too: the least index comes first. Of every fourth example, and of all."""
-    points = torch.randint(0, 3, (200, 4), generator=stream()).float()
-    queries = torch.randint(0, 3, (30, 4), generator=stream(1)).float()
+    points = torch.randint(0, 3, (200, 4), generator=seeded()).float()
+    queries = torch.randint(0, 3, (30, 4), generator=seeded(1)).float()
     twice = lambda x: 2 * x.flatten(1)  # noqa: E731
     index = torch.arange(0, 200, 4)
     expected = [rows_of.nearest_rows(2 * queries, twice(x), 7) for x in (points, points[index])]
@@ -162,7 +159,7 @@ def test_the_same_copies_are_found_where_rows_are_made_as_they_are_read(monkeypa
 def test_large_images_are_searched_for_copies_as_averages(monkeypatch):
     """Of 16 x 16 pixels, blocks of 2 x 2: a copy moved by two pixels is one moved by one."""
     large = digits()[:400].repeat_interleave(2, 2).repeat_interleave(2, 3)
-    large += 0.05 * torch.randn(large.shape, generator=stream())
+    large += 0.05 * torch.randn(large.shape, generator=seeded())
     monkeypatch.setattr("diffuscope.audit.transformations.LARGEST", 100)
     monkeypatch.setattr("diffuscope.audit.transformations.SIDE", 8)
     chosen = transformations(("shift",), averaged_shape((1, 16, 16)))
@@ -192,7 +189,7 @@ def test_the_same_copies_are_found_where_the_queries_too_are_made_as_they_are_re
 
 
 def test_few_numbers_of_large_examples_are_made_part_by_part(monkeypatch):
-    x = torch.randn(50, 4, 4, generator=stream())
+    x = torch.randn(50, 4, 4, generator=seeded())
     monkeypatch.setattr(rows_of, "AT_ONCE", 4 * 16 * 7)
     index = torch.arange(49, -1, -1)
     made = rows_of.rows_of(x, lambda part: part.mean(2), index)
@@ -202,22 +199,22 @@ def test_few_numbers_of_large_examples_are_made_part_by_part(monkeypatch):
 
 def test_few_wide_rows_are_clustered_as_in_their_span():
     """Four groups in 2,000 dimensions; and the partition of rows without groups, which depends on distances alone."""
-    centers = torch.randn(4, 2000, generator=stream())
+    centers = torch.randn(4, 2000, generator=seeded())
     groups = torch.arange(60) % 4
-    rows = centers[groups] + 0.3 * torch.randn(60, 2000, generator=stream(1)) + 5
+    rows = centers[groups] + 0.3 * torch.randn(60, 2000, generator=seeded(1)) + 5
     cluster = kmeans(rows, 4, 0)
     found = cluster(rows)
     assert len({*zip(found.tolist(), groups.tolist(), strict=True)}) == 4
-    fresh = centers[groups] + 0.3 * torch.randn(60, 2000, generator=stream(2)) + 5
+    fresh = centers[groups] + 0.3 * torch.randn(60, 2000, generator=seeded(2)) + 5
     assert cluster(fresh).tolist() == found.tolist()
-    alike = torch.randn(60, 2000, generator=stream(3))
+    alike = torch.randn(60, 2000, generator=seeded(3))
     known = MiniBatchKMeans(5, n_init="auto", random_state=0).fit(alike.numpy()).labels_
     assert kmeans(alike, 5, 0)(alike).tolist() == known.tolist()
     assert set(kmeans(torch.ones(9, 100), 1, 0)(torch.ones(3, 100))) == {0}  # rows that are all the same
 
 
 def test_the_coordinates_of_a_span_keep_distances_and_lead_back():
-    rows = torch.randn(7, 9000, generator=stream(), dtype=torch.float64) + 3
+    rows = torch.randn(7, 9000, generator=seeded(), dtype=torch.float64) + 3
     span = Span.of(rows)
     assert span.coordinates.shape == (7, 6)
     torch.testing.assert_close(torch.cdist(span.coordinates, span.coordinates), torch.cdist(rows, rows))
@@ -273,9 +270,9 @@ def test_verdicts_are_those_of_the_whole_covariance(split, monkeypatch, copying)
 def test_what_a_truncated_gaussian_lacks_is_a_band_of_its_own(split):
     """Bands add up to the whole: 1, 2-3, ..., 16-20 and 21-64; the Gaussian itself leaves nothing in any."""
     train, heldout = split
-    fitted = fit_references(train, heldout, 3, stream())
+    fitted = fit_references(train, heldout, 3, seeded())
     subject = Subject(ExactDenoiser(fitted.gaussian, VE()), train, heldout)
-    noise = torch.randn(heldout[:50].shape, generator=stream(1))
+    noise = torch.randn(heldout[:50].shape, generator=seeded(1))
     measures = measured(subject, fitted, 5, train[:50], heldout[:50], noise, heldout[50:60])
     result = explained(replace(measures, components=fitted.components), np.random.default_rng(0))
     assert result.bands == ("1", "2-3", "4-7", "8-15", "16-20", "21-64")
@@ -288,7 +285,7 @@ def test_what_a_truncated_gaussian_lacks_is_a_band_of_its_own(split):
 
 def test_the_matched_start_has_the_covariance_of_noised_data_beside_the_components_too():
     """Of unit vectors: rows M with M^T M = alpha^2 Sigma + sigma^2, Sigma with a tail."""
-    basis = torch.linalg.qr(torch.randn(6, 2, generator=stream()).double()).Q
+    basis = torch.linalg.qr(torch.randn(6, 2, generator=seeded()).double()).Q
     gaussian = Gaussian(torch.zeros(6), basis, torch.tensor([4.0, 2.0]), 0.5)
     rows = matched_start(gaussian, 0.8, 1.5, torch.eye(6, dtype=torch.float64))
     sigma = 4 * basis[:, :1] @ basis[:, :1].T + 2 * basis[:, 1:] @ basis[:, 1:].T
@@ -298,7 +295,7 @@ def test_the_matched_start_has_the_covariance_of_noised_data_beside_the_componen
 
 def test_wide_features_are_whitened_without_a_matrix_of_all_pairs(monkeypatch):
     """Rows of rank 5 in 40 features: the leading three directions as by the whole covariance, up to sign."""
-    rows = torch.randn(100, 5, generator=stream()).double() @ torch.randn(5, 40, generator=stream(1)).double()
+    rows = torch.randn(100, 5, generator=seeded()).double() @ torch.randn(5, 40, generator=seeded(1)).double()
     expected = whitening.whitening(rows, 3)
     monkeypatch.setattr(whitening, "LARGEST_DENSE", 16)
     torch.testing.assert_close(whitening.whitening(rows, 3).abs(), expected.abs(), rtol=1e-7, atol=1e-9)
@@ -308,9 +305,9 @@ def test_wide_features_are_whitened_without_a_matrix_of_all_pairs(monkeypatch):
 def test_distances_to_clusters_see_what_the_components_do_not():
     """Moved at right angles to all components by 10 deviations, an example is farther from every cluster."""
     x = digits()[:300]
-    gaussian, _ = fit_gaussian(x, stream())
+    gaussian, _ = fit_gaussian(x, seeded())
     features = fit_cluster_features(x, gaussian, 0)
-    away = torch.randn(64, generator=stream(1)).double()
+    away = torch.randn(64, generator=seeded(1)).double()
     away -= gaussian.eigenvectors @ (gaussian.eigenvectors.T @ away)
     moved = x[:5] + (10 * (gaussian.trace / 64) ** 0.5 * away / away.norm()).float().reshape(1, 8, 8)
     assert bool((features.hidden(moved) > features.hidden(x[:5])).all())
@@ -318,9 +315,9 @@ def test_distances_to_clusters_see_what_the_components_do_not():
 
 def smooth_pictures(n: int) -> torch.Tensor:
     """3 x 64 x 64 numbers of 108 directions and a little noise."""
-    smooth = torch.randn(n, 3, 6, 6, generator=stream()) @ torch.diag(torch.tensor([3.0, 2, 1, 0.5, 0.3, 0.2]))
+    smooth = torch.randn(n, 3, 6, 6, generator=seeded()) @ torch.diag(torch.tensor([3.0, 2, 1, 0.5, 0.3, 0.2]))
     x = torch.nn.functional.interpolate(smooth, size=(64, 64), mode="bilinear")
-    return x + 0.01 * torch.randn(x.shape, generator=stream(1))
+    return x + 0.01 * torch.randn(x.shape, generator=seeded(1))
 
 
 @pytest.mark.slow

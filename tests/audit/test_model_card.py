@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-import torch
+from made_by_hand import plane
 
 from diffuscope.audit import AuditResult, Settings, audit_samples
 from diffuscope.audit.model_card import Recipe, command_line, inert, python_call
@@ -17,10 +17,6 @@ from diffuscope.findings import numbers
 
 HOSTILE = "a|b`c`\n# d\r\n---\n<script>alert(1)</script> ![x](http://y.z) **e** www.y.z ~~f~~ $$g$$ \u202eh\u2028i &lt;"
 QUICK = Settings(generated=100, seed=3)
-
-
-def plane(n: int, seed: int) -> torch.Tensor:
-    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,7 @@ from diffuscope.audit.name_permutations import (
     privacy_losses,
     share_nearer_training,
 )
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+from numbers_in_tests import rng
 
 
 def column(values):

@@ -6,15 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_by_hand import column
 from scipy import stats
 
 from diffuscope.audit import rows_of
 from diffuscope.audit.nearness import _hits, balanced, clusters, kmeans, nearness, nearness_finding
-
-
-def column(*values):
-    return torch.tensor(values)[:, None]
-
 
 TRAIN, HELDOUT = column(0.0, 10.0, 20.0, 30.0), column(5.0, 15.0, 25.0, 35.0)
 SAMPLES = column(0.1, 0.2, 0.3, 10.1, 5.1, 15.1, 25.1, 35.1, 35.2, 2.5)  # the last is tied

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from made_by_hand import finding
 
 from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import Answer, Question, Session, audit_model
@@ -11,13 +12,8 @@ from diffuscope.audit.questions.loss import QUESTION as LOSS
 from diffuscope.audit.questions.quality import QUESTION as QUALITY
 from diffuscope.audit.verdict import Verdict, Word
 from diffuscope.exact import GaussianMixture
-from diffuscope.findings import Finding
 
 SETTINGS = dataclasses.replace(QUICK, levels=6, points=200)
-
-
-def memorized(tone):
-    return Finding(name="memorized.verdict", title="", value=66.0, unit="%", verdict="", tone=tone, power="-")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +28,7 @@ def subject():
 def test_loss_and_quality_follow_the_verdict_on_copies(tone, subject):
     """The same model, data and samples (real digits): good news only where the samples are no copies."""
     session = Session(subject, SETTINGS, given=digits(3)[900:1200].repeat(2, 1, 1, 1))
-    session.answers["memorized"] = Answer(findings=[memorized(tone)])
+    session.answers["memorized"] = Answer(findings=[finding(tone=tone)])
     assert session.copies_training == (tone == "alarm")
     for question, praise in ((LOSS, "the model generalizes."), (QUALITY, "")):
         answer = question.ask(session)
@@ -50,7 +46,7 @@ def test_a_question_sees_the_answers_before_it(subject, monkeypatch):
 
     def ask(session):
         seen.append(session.copies_training)
-        return Answer(findings=[memorized("alarm")])
+        return Answer(findings=[finding(tone="alarm")])
 
     questions = [Question("memorized", "", ask), Question("later", "", ask)]
     monkeypatch.setattr("diffuscope.audit.questions.QUESTIONS", questions)

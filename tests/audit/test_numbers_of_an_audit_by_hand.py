@@ -5,12 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_cards_of_losses import by_name
-from test_cards_of_steps_and_order import curves, decided, hand_made
-from test_cards_of_units import sample_units as units_by_hand
-from test_reductions_at_their_limits import equation
-from test_sessions_by_hand import plane, session_of
-from test_sizes_of_an_audit import model
+from made_by_hand import by_name, plane, session_of, standard_normal
+from results_at_levels import curves, decided, equation, hand_made
+from results_of_samples import units_by_hand
 
 from diffuscope.audit import Settings, Subject, audit_model, repeats
 from diffuscope.audit.questions import order, steps, wiring
@@ -24,10 +21,7 @@ from diffuscope.audit.units import sample_units
 from diffuscope.audit.wide_rows import Span, are_wide
 from diffuscope.errors import InputError
 from diffuscope.findings import exact_share_interval
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
+from numbers_in_tests import seeded
 
 
 @pytest.mark.parametrize(
@@ -45,9 +39,11 @@ def test_a_setting_that_is_refused_is_told_its_range(name, least, most):
 
 
 def test_levels_are_those_between_trivial_and_hopeless():
-    levels = decisive_levels(model(1e-6, 1e4), 2.0)
+    levels = decisive_levels(standard_normal(1e-6, 1e4), 2.0)
     assert levels == pytest.approx(np.geomspace(0.2, 6.0, 8))
-    assert noise_levels(model(1e-6, 1e9), 2.0, 4).ratios.numpy() == pytest.approx(np.geomspace(200, 0.06, 4), rel=1e-5)
+    assert noise_levels(standard_normal(1e-6, 1e9), 2.0, 4).ratios.numpy() == pytest.approx(
+        np.geomspace(200, 0.06, 4), rel=1e-5
+    )
 
 
 def test_so_many_examples_are_read_searched_and_compared():
@@ -73,7 +69,7 @@ def test_memory_is_asked_for_samples_with_their_trajectories(monkeypatch):
         raise InputError("generated: expected less")
 
     monkeypatch.setattr("diffuscope.audit.run.require_memory", refused)
-    subject = Subject(model(0.01, 50.0, 2), plane(20), plane(20, 1))
+    subject = Subject(standard_normal(0.01, 50.0, 2), plane(20), plane(20, 1))
     with pytest.raises(InputError, match="generated: expected less"):
         audit_model(subject, Settings(levels=5, generated=30))
     assert asked == [(1680.0, "generated", "30 samples with their trajectories")]

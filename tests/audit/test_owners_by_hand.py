@@ -13,10 +13,7 @@ from diffuscope.audit.attack_scores import FLOOR
 from diffuscope.audit.owner_findings import audited_owners, owners_finding, owners_table
 from diffuscope.audit.owner_sets import FOLDS, OwnerTest, _statistic, detectable_difference, owner_tests
 from diffuscope.report import Table
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+from numbers_in_tests import rng
 
 
 def written_out(rows, prior, published, folds):

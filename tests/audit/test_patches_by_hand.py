@@ -7,19 +7,16 @@ import torch
 from diffuscope.audit import patch_features
 from diffuscope.audit.patch_features import _patches, fit_patch_features
 from diffuscope.byte_examples import float_parts
-
-
-def stream(seed=0):
-    return torch.Generator().manual_seed(seed)
+from numbers_in_tests import seeded
 
 
 @pytest.mark.parametrize("held", [1, 2**25])
 def test_patches_are_all_windows_in_random_order(monkeypatch, held):
     """Of few images; the same where those of one image at a time are held."""
-    images = torch.randn(3, 2, 4, 5, generator=stream())
-    whole = _patches(images, 3, stream(1))
+    images = torch.randn(3, 2, 4, 5, generator=seeded())
+    whole = _patches(images, 3, seeded(1))
     monkeypatch.setattr(patch_features, "RESPONSES", held)
-    found = _patches(images, 3, stream(1))
+    found = _patches(images, 3, seeded(1))
     assert torch.equal(found, whole)
     windows = [
         image[:, i : i + 3, j : j + 3].double().flatten().tolist()
@@ -34,7 +31,7 @@ def test_patches_are_all_windows_in_random_order(monkeypatch, held):
 def test_patches_of_many_are_some_of_them(monkeypatch):
     monkeypatch.setattr(patch_features, "SAMPLED_PATCHES", 7)
     images = torch.arange(48.0).reshape(2, 1, 4, 6)
-    found = _patches(images, 2, stream())
+    found = _patches(images, 2, seeded())
     assert found.shape == (7, 4)
     first = found[:, 0].tolist()
     assert len(set(first)) == 7
@@ -43,10 +40,10 @@ def test_patches_of_many_are_some_of_them(monkeypatch):
 
 def test_filters_of_patches_are_white_beside_a_floor_of_a_hundredth_of_the_variance():
     """Images of one patch, and their reflections: the responses are the differences of the rectified ones."""
-    half = torch.randn(60, 1, 3, 3, generator=stream(), dtype=torch.float64)
+    half = torch.randn(60, 1, 3, 3, generator=seeded(), dtype=torch.float64)
     half = half * torch.linspace(0.02, 1, 9, dtype=torch.float64).reshape(1, 3, 3)
     train = torch.cat([3 + half, 3 - half])
-    features = fit_patch_features(train, stream(5))
+    features = fit_patch_features(train, seeded(5))
     reflected = torch.cat([3 - half, 3 + half])
     both = features.hidden(train) - features.hidden(reflected)
     assert both.shape == (120, 4 * 32)
@@ -54,7 +51,7 @@ def test_filters_of_patches_are_white_beside_a_floor_of_a_hundredth_of_the_varia
     assert torch.equal(responses[:, :, 0], responses[:, :, 3])  # four quadrants of one place
     responses = responses[:, :, 0]
     assert responses.std(0).numpy() == pytest.approx(np.ones(32), rel=1e-5)
-    generator = stream(5)
+    generator = seeded(5)
     torch.randperm(120, generator=generator)
     torch.randperm(120, generator=generator)
     drawn = torch.randn(9, 32, dtype=torch.float64, generator=generator)
@@ -76,8 +73,8 @@ def test_responses_are_pooled_by_quadrants(monkeypatch, held):
     that two orders of it differ by 2 * 21 * 16 * 2^-24 = 4e-5 at most.
     """
     monkeypatch.setattr(patch_features, "RESPONSES", held)
-    train = torch.rand(40, 1, 7, 7, generator=stream())
-    features = fit_patch_features(train, stream(1))
+    train = torch.rand(40, 1, 7, 7, generator=seeded())
+    features = fit_patch_features(train, seeded(1))
     columns = train[:5, :, :, :1].expand(5, 1, 7, 7)
     pooled = features.hidden(columns).reshape(5, 32, 2, 2)
     assert torch.allclose(pooled[..., 0], pooled[..., 1], rtol=0, atol=4e-5)
@@ -96,10 +93,10 @@ def test_no_more_responses_are_held_than_fit_nor_of_more_than_256_images(monkeyp
         asked.append(rows)
         return float_parts(x, rows=rows)
 
-    train = torch.rand(40, 1, 7, 7, generator=stream())
+    train = torch.rand(40, 1, 7, 7, generator=seeded())
     monkeypatch.setattr(patch_features, "RESPONSES", held)
     monkeypatch.setattr(patch_features, "float_parts", parts)
-    features = fit_patch_features(train, stream(1))
+    features = fit_patch_features(train, seeded(1))
     features(train)
     assert asked[-2:] == [rows, rows]
     assert asked[0] == held // (16 * 16)

@@ -1,20 +1,13 @@
 """Ordinary samples on the page: the first in order, unaltered, beside held-out examples unless these must not show."""
 
-import base64
-import io
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from made_by_hand import decoded
 
 from diffuscope.audit.pictures import ordinary_samples
 from diffuscope.findings import Chart, Points
 from diffuscope.report import Gallery
-
-
-def decoded(picture):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.source.split(",")[1]))))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

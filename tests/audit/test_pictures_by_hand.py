@@ -1,20 +1,14 @@
 """Pictures of examples: slices of volumes, sheets with lines between images, and as many curves and points as fit."""
 
-import base64
-import io
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from made_by_hand import decoded
 
+from chart_reading import marks_of
 from diffuscope.audit.pictures import as_images, is_series, ordinary_samples
 from diffuscope.findings import Chart, Line, Points
 from diffuscope.report import Gallery
-
-
-def decoded(picture):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.source.split(",")[1]))))
 
 
 @pytest.mark.parametrize(("depth", "middle"), [(1, 0), (2, 1), (5, 2), (6, 3)])
@@ -66,7 +60,7 @@ def test_eight_series_are_curves_of_their_first_channel():
     assert isinstance(chart, Chart)
     ours, theirs = chart.panels
     assert (ours.title, theirs.title) == ("samples", "held-out examples")
-    of_ours, of_theirs = ([mark for mark in panel.marks if isinstance(mark, Line)] for panel in (ours, theirs))
+    of_ours, of_theirs = (marks_of(panel, Line) for panel in (ours, theirs))
     assert (len(ours.marks), len(theirs.marks)) == (len(of_ours), len(of_theirs)) == (8, 3)
     assert of_ours[7].y == pytest.approx(x[7, 0].tolist())
     assert list(of_ours[0].x) == [0, 1, 2, 3, 4]

@@ -11,17 +11,14 @@ import torch
 from scipy import stats
 
 from diffuscope.audit.planting import _of_rows, modifications, smallest_share_found
-
-
-def stream(seed=0):
-    return torch.Generator().manual_seed(seed)
+from numbers_in_tests import rng, seeded
 
 
 def made(side=16):
     """Modifications for images between 0 and 10."""
     train = torch.zeros(2, 1, side, side)
     train[0, 0, 0, 0] = 10.0
-    return modifications(train, stream())
+    return modifications(train, seeded())
 
 
 def impulse(count, side=16):
@@ -102,7 +99,7 @@ def test_one_column_or_a_quarter_is_taken_from_another_row(count, names):
     """Every value tells its row: so many columns are of other rows, and whole ones."""
     widths = [1 + k % 2 for k in range(count)]
     train = 1000 + torch.arange(50.0)[:, None].expand(50, sum(widths)).clone()
-    found = inspect.unwrap(_of_rows)(train, columns(*widths), stream())
+    found = inspect.unwrap(_of_rows)(train, columns(*widths), seeded())
     assert list(found) == names
     x = torch.arange(300.0)[:, None].expand(300, sum(widths)).clone()
     for name, modified in found.items():
@@ -116,10 +113,6 @@ def test_one_column_or_a_quarter_is_taken_from_another_row(count, names):
             values = modified(x)[:, a:b]
             assert (values == values[:, :1]).all()  # of one row
     assert x[0, 0] == 0  # as it was
-
-
-def rng():
-    return np.random.default_rng(0)
 
 
 def share(p_values, samples=40, rate=0.05, **more):

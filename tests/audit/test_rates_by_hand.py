@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from results_at_levels import agreeing, compared_by_hand
+from results_of_samples import units_by_hand
 from scipy import stats
-from test_cards_of_quality import agreeing, compared_by_hand
-from test_cards_of_units import sample_units as units_by_hand
 
 from diffuscope.audit.questions import agreement
 from diffuscope.audit.roc import (
@@ -22,11 +22,7 @@ from diffuscope.audit.roc import (
 from diffuscope.audit.sample_units import units_of_samples, units_table
 from diffuscope.audit.units import sample_units, usual_maps
 from diffuscope.findings import exact_share_interval
-
-
-def rng():
-    return np.random.default_rng(0)
-
+from numbers_in_tests import rng
 
 # areas
 

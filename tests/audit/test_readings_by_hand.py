@@ -17,10 +17,7 @@ from diffuscope.audit.units import best_units, rearrangements
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.schedules import VE
-
-
-def rng():
-    return np.random.default_rng(0)
+from numbers_in_tests import rng
 
 
 def two_points(values, shares=(1, 3)):

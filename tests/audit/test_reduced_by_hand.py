@@ -5,11 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from results_at_levels import curves, decided, hand_made, learned_by_hand, of_order, reading, skill, units
 from scipy import stats
-from test_cards_of_losses import learned_by_hand
-from test_cards_of_steps_and_order import by_name as of_order
-from test_cards_of_steps_and_order import curves, decided, hand_made
-from test_cards_of_wiring import reading, skill, units
 
 from diffuscope.audit import fit_references, repeats, rows_of, standard_names, whitening
 from diffuscope.audit.level_measures import LevelMeasures
@@ -24,15 +21,7 @@ from diffuscope.audit.target_noise import nearest_distances
 from diffuscope.audit.unexplained_variance import explained
 from diffuscope.exact import Gaussian
 from diffuscope.store import Store
-
-
-def rng():
-    return np.random.default_rng(0)
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
-
+from numbers_in_tests import rng, seeded
 
 # what was learned
 

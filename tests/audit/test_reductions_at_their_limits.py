@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from results_at_levels import equation
 
 from diffuscope.audit.column_pairs import _Features
 from diffuscope.audit.column_permutations import Permuted, drawn_sets, permuted_names
@@ -16,17 +17,12 @@ from diffuscope.audit.measure import permuted_range
 from diffuscope.audit.score_consistency import (
     LARGE,
     SMALL,
-    Equation,
     consistency_chart,
     consistency_findings,
     residuals,
 )
 from diffuscope.audit.unexplained_variance import LARGEST, _bands, _columns, _fractions, explained_range
-
-
-def rng():
-    return np.random.default_rng(0)
-
+from numbers_in_tests import rng
 
 # unexplained variance
 
@@ -82,16 +78,6 @@ def test_the_rest_of_truncated_bands_is_not_negative(whole, rest):
 
 
 # the equation of the score
-
-
-def equation(**changes):
-    half = np.full((2, 2), 0.3)
-    curve = Curve(half, half - 0.1, half + 0.1)
-    made = Equation(
-        ratios=np.array([2.0, 1.0]), scale=1.0, residual=curve, curl=curve, mean_residual=(0.3, 0.2, 0.4),
-        mean_curl=(0.3, 0.2, 0.4), detectable=np.full(2, 0.1), rate_error=np.full(2, 0.01), points=9,
-    )  # fmt: skip
-    return replace(made, **changes)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_cards_of_columns_and_classes import columns
-from test_cards_of_coverage import balance, covered
-from test_cards_of_quality import distance, rng
+from results_of_samples import balance, columns, covered, distance
 
 from diffuscope.audit import alignment, nearness, repeats
 from diffuscope.audit.alignment import low_frequencies
@@ -38,6 +36,7 @@ from diffuscope.audit.transformations import (
 )
 from diffuscope.audit.wide_rows import WIDE, Span, are_wide
 from diffuscope.errors import InputError
+from numbers_in_tests import rng
 
 # neighbors
 

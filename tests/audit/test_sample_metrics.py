@@ -5,16 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from made_by_hand import plane
 
 from diffuscope import SampleMetrics
 from diffuscope.audit import Settings, audit_samples
 from diffuscope.audit.sample_metrics import NAMES
 from diffuscope.data import DataSet, data_from_arrays
 from diffuscope.errors import InputError
-
-
-def plane(n: int, seed: int) -> torch.Tensor:
-    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from made_by_hand import finding
 
 from audit_subjects import QUICK, digits
 from diffuscope.audit import Answer, Session, Subject
@@ -13,7 +14,6 @@ from diffuscope.audit.questions.agreement import QUESTION
 from diffuscope.audit.second_model import SecondModel
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
-from diffuscope.findings import Finding
 from diffuscope.schedules import VE, VP
 
 SETTINGS = dataclasses.replace(QUICK, levels=6, points=100, trajectories=32, generated=32, components=1)
@@ -153,7 +153,7 @@ def test_levels_that_decide_samples_must_be_shared(sessions):
 
 def test_no_praise_for_a_model_whose_samples_are_copies(sessions):
     session = sessions["gaussian"]
-    alarm = Finding(name="memorized.verdict", title="", value=1.0, unit="%", verdict="", tone="alarm", power="-")
+    alarm = finding(tone="alarm")
     facts: dict[str, object] = {"heldout_are_copies": {"pixels": False}}
     session.answers["memorized"] = Answer(findings=[alarm], facts=facts)
     assert answer(session, exact(Gaussian.fit([OTHER])), OTHER).findings[0].tone == "attention"

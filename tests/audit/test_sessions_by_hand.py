@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made_by_hand import finding, plane, session_of
 from tqdm import tqdm
 
 from diffuscope.audit import QUESTIONS, Answer, SecondModel, Session, Settings, Subject
@@ -18,23 +19,11 @@ from diffuscope.audit.result import versions
 from diffuscope.data import Canaries, fit_table
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
-from diffuscope.findings import Finding
 from diffuscope.schedules import VE
 
 
-def plane(n, seed=0, scale=1.0):
-    return scale * torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
-
-
-def session_of(train=None, heldout=None, settings=None, given=None, model=None, **changes):
-    train, heldout = plane(40) if train is None else train, plane(30, 1) if heldout is None else heldout
-    subject = Subject(NoModel() if model is None else model, train, heldout, **changes)
-    return Session(subject, settings or Settings(), given=given)
-
-
 def first(tone, **facts):
-    found = Finding(name="a", title="", value=0.0, unit="", verdict="", tone=tone, power="-")
-    return Answer(findings=[found], facts=facts)
+    return Answer(findings=[finding(tone=tone)], facts=facts)
 
 
 # earlier answers

@@ -5,6 +5,7 @@ from math import comb, inf
 import numpy as np
 import pytest
 
+from chart_reading import marks_of
 from diffuscope.audit.class_samples import smallest_share
 from diffuscope.audit.column_permutations import permuted_names
 from diffuscope.audit.standing_charts import target_chart
@@ -44,14 +45,14 @@ def test_the_chart_of_the_target_shows_every_distance_and_the_mean_share_of_the_
         heldout=np.array([1.0, 7.0]), samples=np.array([0.0, 3.0, 5.0, 5.0]),
     )  # fmt: skip
     along, distances = target_chart(target, np.random.default_rng(0)).panels
-    (curve,) = [mark for mark in along.marks if isinstance(mark, Line)]
+    (curve,) = marks_of(along, Line)
     assert curve.y == pytest.approx([2 / 12, 1 / 12])  # over d s^2
     for name, x in (
         ("samples", target.samples),
         ("training examples", target.examples),
         ("held-out examples", target.heldout),
     ):
-        (bars,) = [mark for mark in distances.marks if isinstance(mark, Bars) and mark.label == name]
+        (bars,) = [mark for mark in marks_of(distances, Bars) if mark.label == name]
         edges, heights = np.array(bars.edges), np.array(bars.heights)
         assert (heights * np.diff(edges)).sum() == pytest.approx(1)  # no distance is beyond the edges
         assert edges[-1] == pytest.approx(7.0)  # the largest over the median of the examples, 1

@@ -6,7 +6,7 @@
 import numpy as np
 import pytest
 import torch
-from test_cards_of_coverage import balance
+from results_of_samples import balance
 
 from diffuscope.audit import Session, Settings, Subject
 from diffuscope.audit.copy_search import Copies

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_standing import position, target
-from test_cards_of_wiring import skill
+from made_by_hand import standard_normal
+from results_at_levels import position, skill, target
 
 from diffuscope.audit import Settings, Subject, fit_references, generation, references
 from diffuscope.audit.class_fit import SPAN as CLASS_SPAN
@@ -35,24 +35,12 @@ from diffuscope.audit.standing import _noise, _position
 from diffuscope.audit.step_measures import steps_within
 from diffuscope.audit.subject import COUNTS, FEWEST, HIGHEST, LOWEST, noise_levels, require_examples
 from diffuscope.audit.units import SAME_UNITS, SHIFT, _alike, usual_maps
-from diffuscope.denoisers import CountingDenoiser, ExactDenoiser
+from diffuscope.denoisers import CountingDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers.generation import model_times
 from diffuscope.schedules import VE
-
-
-def model(low, high, dimension=1):
-    return ExactDenoiser(Gaussian.isotropic(torch.zeros(dimension), 1.0), VE(low, high))
-
-
-def rng():
-    return np.random.default_rng(0)
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
-
+from numbers_in_tests import rng, seeded
 
 # settings and levels
 
@@ -87,13 +75,13 @@ def test_no_delta_is_a_delta():
     [(0.5, 2.0, 1.0, (2.0, 0.5)), (1e-3, 1e4, 2.0, (2 * HIGHEST, 2 * LOWEST))],
 )
 def test_levels_are_within_the_schedule_and_within_those_of_the_data(low, high, scale, ends):
-    ratios = noise_levels(model(low, high), scale, 5).ratios
+    ratios = noise_levels(standard_normal(low, high), scale, 5).ratios
     assert (float(ratios[0]), float(ratios[-1])) == pytest.approx(ends)
 
 
 def test_a_schedule_that_ends_where_the_levels_begin_has_none():
     with pytest.raises(InputError, match="model: expected times that cover the noise levels"):
-        noise_levels(model(1e-3, LOWEST), 1.0, 5)
+        noise_levels(standard_normal(1e-3, LOWEST), 1.0, 5)
 
 
 @pytest.mark.parametrize(
@@ -106,14 +94,14 @@ def test_a_schedule_that_ends_where_the_levels_begin_has_none():
     ],
 )
 def test_decisive_levels_are_those_of_the_data_that_the_schedule_reaches(low, high, ends):
-    found = decisive_levels(model(low, high), 2.0)
+    found = decisive_levels(standard_normal(low, high), 2.0)
     assert (found[0], found[-1]) == pytest.approx(ends)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1e-6, 1e4), (2.0, 1e4), (1e-6, 9.0), (1.5, 8.0)])
 def test_levels_of_classes_decrease_within_their_span_and_the_schedule(low, high):
     train = torch.tensor([[-3.0], [3.0]]).repeat(10, 1)  # of deviation 3
-    times = class_levels(Subject(model(low, high), train, train + 1))
+    times = class_levels(Subject(standard_normal(low, high), train, train + 1))
     first, last = min(3 * CLASS_SPAN[1], high), max(3 * CLASS_SPAN[0], low)
     assert times.tolist() == pytest.approx(np.geomspace(first, last, len(times)).tolist())
     assert len(times) == 5
@@ -219,7 +207,7 @@ def test_an_owner_has_so_many_examples_at_most(monkeypatch):
 
 
 def test_the_owners_sampler_has_a_step_for_every_budget_and_none_without_a_grid():
-    denoiser, start = model(0.1, 10.0), torch.ones(8, 1)
+    denoiser, start = standard_normal(0.1, 10.0), torch.ones(8, 1)
 
     def times(steps):
         return model_times(denoiser, steps, high=10.0, low=0.1)
@@ -244,7 +232,7 @@ def test_a_difference_is_relative_to_the_larger_answer_of_either_sign():
 
 
 def test_times_beyond_the_schedule_are_its_ends():
-    assert [declared(model(0.5, 2.0)).trained(t) for t in (-1.0, 0.5, 1.0, 9.0)] == [0.5, 0.5, 1.0, 2.0]
+    assert [declared(standard_normal(0.5, 2.0)).trained(t) for t in (-1.0, 0.5, 1.0, 9.0)] == [0.5, 0.5, 1.0, 2.0]
 
 
 def test_a_reading_is_not_judged_at_a_level_far_from_the_one_asked_for():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made_by_hand import normal
 from torch import nn
 
 from diffuscope.audit import feature_spaces as spaces_module
@@ -21,15 +22,7 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE
-
-
-def stream(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(n, *shape, seed=0):
-    return torch.randn(n, *shape, generator=stream(seed))
-
+from numbers_in_tests import seeded
 
 # spaces
 
@@ -151,7 +144,7 @@ def test_starts_are_drawn_in_parts_that_fit(monkeypatch):
         return torch.full((n, 3), 2.0, dtype=torch.float64) + 0 * torch.randn(n, 3, generator=generator)
 
     schedule = SimpleNamespace(alpha=lambda t: 0.5 + t, sigma=lambda _: 0.0)
-    made = inspect.unwrap(starting_noise)(SimpleNamespace(dimension=3, sample=sample), schedule, 1.0, 25, stream())
+    made = inspect.unwrap(starting_noise)(SimpleNamespace(dimension=3, sample=sample), schedule, 1.0, 25, seeded())
     assert asked == [10, 10, 5]
     assert torch.equal(made, torch.full((25, 3), 3.0))
 

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_by_hand import normal
+from results_of_samples import distance
 from scipy.ndimage import gaussian_filter
-from test_cards_of_quality import distance
 
 from diffuscope.audit import judged_quality, rows_of
 from diffuscope.audit.feature_spaces import Space, _named, feature_spaces, fitted_to
@@ -19,19 +20,12 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.findings import FrechetDistance
 from diffuscope.schedules import VE
-
-
-def stream(seed=0):
-    return torch.Generator().manual_seed(seed)
+from numbers_in_tests import seeded
 
 
 def subject(train, heldout, **changes):
     model = Gaussian.isotropic(torch.zeros(train.shape[1:]), 1.0)
     return Subject(ExactDenoiser(model, VE()), train, heldout, **changes)
-
-
-def normal(n, *shape, seed=0):
-    return torch.randn(n, *shape, generator=stream(seed))
 
 
 # spaces
@@ -50,11 +44,11 @@ def test_features_that_are_affordable_are_taken_as_they_are(affordable, width, n
 
 def test_features_are_fitted_to_ten_thousand_examples_in_random_order(monkeypatch):
     x = torch.arange(10_003.0)[:, None]
-    some = fitted_to(x, stream())
+    some = fitted_to(x, seeded())
     assert len(some) == len(some.unique()) == 10_000
     assert not torch.equal(some, some.sort(0).values)
     monkeypatch.setattr(rows_of, "AT_ONCE", 4 * 300)
-    assert len(fitted_to(x, stream())) == 300
+    assert len(fitted_to(x, seeded())) == 300
 
 
 def test_spaces_come_in_their_order_and_patches_are_of_images():
@@ -77,12 +71,12 @@ def test_spaces_come_in_their_order_and_patches_are_of_images():
 def test_no_more_examples_than_the_most_are_judged_and_these_at_random(monkeypatch):
     monkeypatch.setattr(judged_quality, "LARGEST_SAMPLE", 9)
     x = torch.arange(10.0)[:, None]
-    assert torch.equal(_some(x[:9], stream()), x[:9])
-    some = _some(x, stream())
+    assert torch.equal(_some(x[:9], seeded()), x[:9])
+    some = _some(x, seeded())
     assert len(some) == len(some.unique()) == 9
     assert some.tolist() != sorted(some.tolist())
     monkeypatch.undo()
-    assert len(_some(torch.arange(5001.0)[:, None], stream())) == 5000
+    assert len(_some(torch.arange(5001.0)[:, None], seeded())) == 5000
 
 
 @pytest.mark.parametrize("count", [39, 40])
@@ -91,7 +85,7 @@ def test_faults_are_planted_on_a_half_of_forty_heldout_examples(count):
     made = subject(
         normal(20, 1), torch.arange(float(count))[:, None], train_labels=torch.zeros(20).long(), heldout_labels=labels
     )
-    planted_on, others = _halves(made, stream())
+    planted_on, others = _halves(made, seeded())
     if count == 39:
         assert planted_on is made
         assert others is made.heldout
@@ -101,7 +95,7 @@ def test_faults_are_planted_on_a_half_of_forty_heldout_examples(count):
     assert planted_on.train_labels.tolist() == planted_on.train[:, 0].tolist()
     assert sorted(torch.cat([planted_on.train, others])[:, 0].tolist()) == list(range(40))
     bare = subject(made.train, made.heldout)
-    assert _halves(bare, stream())[0].train_labels is None
+    assert _halves(bare, seeded())[0].train_labels is None
 
 
 @pytest.mark.parametrize(("count", "size"), [(7, 7), (12, 9)])
@@ -170,7 +164,7 @@ def test_a_fault_is_seen_beyond_the_bar_and_the_farthest_space_decides():
 
 
 def base_of(train, n, seed):
-    order = torch.randperm(len(train), generator=stream(seed))
+    order = torch.randperm(len(train), generator=seeded(seed))
     return train[order[torch.arange(n) % len(train)]]
 
 
@@ -179,7 +173,7 @@ def test_planted_faults_of_images_are_a_blur_one_label_a_gaussian_and_noise():
     labels = torch.arange(30) % 4  # 0 and 1 are the most frequent, 0 the first of these
     made = subject(train, train + 1, train_labels=labels, heldout_labels=labels)
     gaussian = Gaussian.isotropic(torch.full((1, 5, 5), 40.0), 9.0)
-    found = planted_faults(made, gaussian, 700, stream(3))
+    found = planted_faults(made, gaussian, 700, seeded(3))
     assert list(found) == [
         "a blur of 1 pixel",
         "one class only",
@@ -203,7 +197,7 @@ def test_without_labels_the_largest_cluster_stands_for_a_class():
     """Nine of far groups of two, and one of twelve; rows have no blur."""
     places = torch.cat([torch.arange(9.0).repeat_interleave(2), torch.full((12,), 20.0)])
     train = 100 * torch.stack([places, -places], 1) + 0.1 * normal(30, 2)
-    found = planted_faults(subject(train, train + 1), Gaussian.isotropic(torch.zeros(2), 1.0), 40, stream())
+    found = planted_faults(subject(train, train + 1), Gaussian.isotropic(torch.zeros(2), 1.0), 40, seeded())
     assert next(iter(found)) == "one cluster only"
     assert len(found) == 3
     assert (found["one cluster only"][:, 0] > 1990).all()

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from results_of_samples import in_order
 from scipy import stats
 
 from diffuscope.audit import table_attacks
 from diffuscope.audit.column_distances import column_distances
-from diffuscope.audit.exchanged_names import NamedRows, named_rows
+from diffuscope.audit.exchanged_names import named_rows
 from diffuscope.audit.standard_names import table_measures
 from diffuscope.errors import InputError
 
@@ -19,11 +20,6 @@ def table(rng, n):
     second = np.where(rng.random(n) < 0.1, np.nan, first + 3 * rng.normal(size=n))
     code = rng.integers(5, size=n)
     return [first, second, code, np.where(rng.random(n) < 0.1, -1, (first > 50) + code), rng.normal(size=n)]
-
-
-def in_order(n, m):
-    """The first n rows are training rows, the other m held-out rows."""
-    return NamedRows(index=np.arange(n + m), unit=np.arange(n + m), is_first=np.arange(n + m) < n)
 
 
 def by_name(measures):

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_cards_of_copies import copies
-from test_cards_of_membership import gap
+from results_at_levels import gap
+from results_of_samples import copies
 
 from diffuscope.audit import membership as membership_module
 from diffuscope.audit.attack_scores import ATTACKS, PairedLosses

@@ -3,18 +3,16 @@
 from dataclasses import replace
 
 import pytest
+from made_by_hand import finding
 
 from diffuscope.audit.question import Answer, Question
 from diffuscope.audit.questions import diversity, wiring
 from diffuscope.audit.questions.memorized import withheld
 from diffuscope.audit.verdict import verdict
-from diffuscope.findings import Finding
 
 
 def found(name, tone, text=""):
-    return Finding(
-        name=name, title="t", value=1.0, unit="%", verdict=text or f"{name} is {tone}.", tone=tone, power="-"
-    )
+    return finding(name, tone, verdict=text or f"{name} is {tone}.")
 
 
 def told(**tones):

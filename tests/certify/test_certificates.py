@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from chart_reading import marks_of
 from diffuscope import cli
 from diffuscope.certify import (
     Certificate,
@@ -161,7 +162,7 @@ def test_the_figure_of_a_certificate_spans_its_errors_and_its_dotted_line_has_th
     """Order 2 from 10 to 40 steps: the error falls 16-fold. The axis ends a tenth beyond the first problem's NFE."""
     (chart,) = [block for block in small_certificate().page().sections[1].blocks if isinstance(block, Chart)]
     (panel,) = chart.panels
-    gaussian, mixture, slope = [mark for mark in panel.marks if isinstance(mark, Line)]
+    gaussian, mixture, slope = marks_of(panel, Line)
     assert len(panel.marks) == 3
     assert (gaussian.label, gaussian.x, gaussian.y) == ("gaussian", (20.0, 80.0), (0.04, 0.0025))
     assert mixture.y == (0.08, 0.005)

@@ -1,8 +1,6 @@
 """The numbers of the page and of docstrings are those that the questions use, and each bound lies where it is said."""
 
-import inspect
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,6 +35,7 @@ from diffuscope.certify import (
 from diffuscope.certify.affine import WeakError
 from diffuscope.certify.likelihood_interval import Limits, judge
 from diffuscope.schedules import VE, VP
+from stated_numbers import default
 
 
 def stays(denoiser, x, times, generator):  # noqa: ARG001
@@ -45,10 +44,6 @@ def stays(denoiser, x, times, generator):  # noqa: ARG001
 
 def target(stochastic: bool = False, calls: int | None = None, **declared: Any) -> Target:
     return Target("some sampler", stays, None, stochastic, calls, **declared)
-
-
-def default(function: Callable[..., object], name: str) -> object:
-    return inspect.signature(function).parameters[name].default
 
 
 def test_the_page_and_the_code_say_the_same_numbers():

@@ -31,15 +31,12 @@ from diffuscope.certify.as_shipped_questions import Trial, branching, convergenc
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian
 from diffuscope.findings import Finding
+from numbers_in_tests import double
 
 M, V = 0.5, 0.25
 LINE = Gaussian(torch.tensor([M]).double(), torch.ones(1, 1).double(), torch.tensor([V]).double())
 AT, TOLD, END = (3.0, 1.0, 0.3), (2.5, 1.2, 0.3), 0.1
 AFTER = math.nextafter(1, 2)  # times a number: the next one
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def parts(ratio: float) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from test_cli import refused
+from commands_in_tests import refused
 
 FAR = 10**20  # beyond any count
 PATHS = ("paths", "math:sin", "--start", "0", "--end", "1")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from test_cli import refused, run
+from commands_in_tests import refused, run
 
 
 def rows(n, seed):

@@ -11,9 +11,9 @@ import nibabel
 import numpy as np
 import pyarrow
 import pytest
+from dicom_folders import scans
 from PIL import Image
 from pyarrow import parquet
-from test_medical_folders import scans
 
 from diffuscope import memory
 from diffuscope.data import load_data

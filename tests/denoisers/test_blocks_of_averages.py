@@ -4,15 +4,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffuscope.denoisers.analytic import aggregation, equivariant
 from diffuscope.denoisers.analytic.aggregation import BUFFERS, WORKING, _by_blocks, _Sums
 from diffuscope.denoisers.analytic.views import Axis, SquareView
-
-
-def float64(values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from numbers_in_tests import double
 
 
 def whole(pixels: int) -> SquareView:
@@ -51,14 +47,14 @@ def test_pairs_of_a_query_and_an_image_fit_in_the_cache_and_in_the_memory():
 
 def test_the_rounding_of_a_mean_is_that_of_its_least_cost_and_vanishes_with_the_second_weight():
     """delta = eps (2 c + S sqrt c), times 2 (1 - 1 / sum) and 1/2 at most; the largest of all outputs."""
-    least = float64([4.0, 9.0, 0.0]).reshape(1, 1, 1, 3).float()
-    sums = float64([1.1, 1.0, 7.0]).reshape(1, 1, 1, 1, 3)
+    least = double(4.0, 9.0, 0.0).reshape(1, 1, 1, 3).float()
+    sums = double(1.1, 1.0, 7.0).reshape(1, 1, 1, 1, 3)
     eps = 2.0**-23
-    found = _Sums(least, sums).error(float64([10.0]))
+    found = _Sums(least, sums).error(double(10.0))
     assert float(found) == pytest.approx(eps * (2 * 4 + 10 * 2) * (2 - 2 / 1.1), rel=1e-12, abs=0)
-    many = _Sums(least, sums + 1).error(float64([10.0]))
+    many = _Sums(least, sums + 1).error(double(10.0))
     assert float(many) == pytest.approx(eps * (2 * 9 + 10 * 3) * 0.5, rel=1e-12, abs=0)
-    assert float(_Sums(least, torch.full_like(sums, 0.9)).error(float64([10.0]))) == 0.0
+    assert float(_Sums(least, torch.full_like(sums, 0.9)).error(double(10.0))) == 0.0
 
 
 def test_the_size_of_an_error_is_that_of_query_and_image_in_units_of_root_two_sigma():
@@ -66,13 +62,13 @@ def test_the_size_of_an_error_is_that_of_query_and_image_in_units_of_root_two_si
 
     def block(x, images, views, ratio, chunk):  # noqa: ARG001
         assert ratio == pytest.approx(0.5 / (math.sqrt(2) * 2))
-        torch.testing.assert_close(x, float64([[[[-3.0, 1.0], [0.0, 2.0]]]]) / (math.sqrt(2) * 2))
+        torch.testing.assert_close(x, double([[[-3.0, 1.0], [0.0, 2.0]]]) / (math.sqrt(2) * 2))
         one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
         return x, _Sums(one, 2 * one[:, :, None])
 
-    x = float64([[[[-3.0, 1.0], [0.0, 2.0]]]])
+    x = double([[[-3.0, 1.0], [0.0, 2.0]]])
     for values in ([-4.0, 1.0], [-1.0, 4.0]):
-        images = float64(values).expand(1, 2, 2, 2)
+        images = double(*values).expand(1, 2, 2, 2)
         found = _by_blocks(block, x, images, [whole(2)], 0.5, 2.0, torch.float64, 2**20)
         size = (3 + 0.5 * 4) / (math.sqrt(2) * 2)
         assert float(found.error) == pytest.approx(2.0**-52 / 2 * (2 + size), rel=1e-12, abs=0)
@@ -97,17 +93,17 @@ def test_sources_are_summed_relative_to_the_least_cost_and_left_out_beyond_the_b
     costs = [[9.0, 10.0], [5.0, 5.5], [10.5, 11.0], [10.0, 6.0]]
     values = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]
     for cost, value in zip(costs, values, strict=True):
-        some = float64(cost).expand(1, 1, rows, 1, 2).clone()
+        some = double(*cost).expand(1, 1, rows, 1, 2).clone()
         if cost[0] == 10.5:
             some[:, :, :near, :, 0] = 7.0
-        totals.add(view.outputs, some, float64(value).expand(1, rows, 1, 2))
+        totals.add(view.outputs, some, double(*value).expand(1, rows, 1, 2))
     # the first two are scaled from 9 to 5
     kept = [(9 - 5, 1.0), (10 - 5, 2.0), (0, 3.0), (0.5, 4.0), (5, 7.0), (1, 8.0)]
     third = [[(2, 5.0), (5, 6.0)] if k < near else [(5, 5.0), (5, 6.0)] if near == 2 else [] for k in range(rows)]
     mass, first = ([sum(v**k * math.exp(-c) for c, v in kept + more) for more in third] for k in (0, 1))
     assert totals.least.flatten().tolist() == [5.0] * rows
-    torch.testing.assert_close(totals.sums[0, 0, 0].flatten(), float64(mass), rtol=1e-14, atol=0)
-    torch.testing.assert_close(totals.sums[0, 0, 1].flatten(), float64(first), rtol=1e-14, atol=0)
+    torch.testing.assert_close(totals.sums[0, 0, 0].flatten(), double(*mass), rtol=1e-14, atol=0)
+    torch.testing.assert_close(totals.sums[0, 0, 1].flatten(), double(*first), rtol=1e-14, atol=0)
 
 
 def test_what_is_negligible_is_exactly_what_lies_beyond_the_bound(monkeypatch: pytest.MonkeyPatch):
@@ -115,11 +111,11 @@ def test_what_is_negligible_is_exactly_what_lies_beyond_the_bound(monkeypatch: p
     monkeypatch.setattr(aggregation, "NEGLIGIBLE", 5.0)
     totals = _Sums.empty(torch.zeros(1, 1, 1, 1, dtype=torch.float64), [whole(1)], moments=0)
     one = (slice(0, 1), slice(0, 1))
-    totals.add(one, float64([5.0]).reshape(1, 1, 1, 1, 1), None)
-    totals.add(one, float64([10.0]).reshape(1, 1, 1, 1, 1), None)
+    totals.add(one, double(5.0).reshape(1, 1, 1, 1, 1), None)
+    totals.add(one, double(10.0).reshape(1, 1, 1, 1, 1), None)
     counted = float(totals.sums)
     assert counted == pytest.approx(1 + math.exp(-5), rel=1e-14, abs=0)
-    totals.add(one, float64([10.0001] * 1000).reshape(1, 1, 1, 1, 1000), None)
+    totals.add(one, double(*[10.0001] * 1000).reshape(1, 1, 1, 1, 1000), None)
     assert float(totals.sums) == counted
 
 

@@ -38,6 +38,7 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP
 from immutable import mutable_dataclasses
+from stated_numbers import default
 
 TINY = 1e-12
 TIMES = torch.tensor([0.5, 2.0, 8.0], dtype=torch.float64)
@@ -205,10 +206,6 @@ def test_values_at_a_bound_are_accepted():
         assert pca_local_score(WIDE[:2], VP(), share=share)(WIDE[:1], 0.4).shape == (1, 3, 5)
     assert smoothed(smoothing=0.0, draws=4096, memory=1)(WIDE[:1], 0.4).shape == (1, 3, 5)
     assert wiener_masks(NORMAL, TINY, 0.5).tolist() == [[True, False], [False, True]]
-
-
-def default(function: Callable[..., object], name: str) -> object:
-    return inspect.signature(function).parameters[name].default
 
 
 def test_defaults_are_those_of_their_pages():

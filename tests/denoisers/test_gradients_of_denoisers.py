@@ -18,12 +18,9 @@ from diffuscope.denoisers.analytic import (
 )
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP
+from numbers_in_tests import seeded
 
 SIDE = 3
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def images(n: int, seed: int) -> Tensor:

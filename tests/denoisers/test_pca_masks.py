@@ -9,12 +9,9 @@ from diffuscope.denoisers.analytic import pca_local_score, wiener_masks
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.schedules import VP, RectifiedFlow
+from numbers_in_tests import seeded
 
 SIDE = 4
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def images(n=60, seed=1):

@@ -11,12 +11,9 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Empirical
 from diffuscope.samplers import generate
 from diffuscope.schedules import VE, VP, RectifiedFlow
+from numbers_in_tests import seeded
 
 DRAWS, SMOOTHING = 5, 0.4
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def data(n=40, event=(2, 3), dtype=torch.float64):

@@ -7,26 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffuscope.denoisers import Batch, BatchTime, require_fits_data, require_fits_model, require_shape_and_range
+from counting_denoisers import Multiple
+from diffuscope.denoisers import require_fits_data, require_fits_model, require_shape_and_range
 from diffuscope.denoisers.devices import carry
 from diffuscope.denoisers.statistics_fit import _mahalanobis
 from diffuscope.denoisers.weights_file import DEEPEST, MOST, _collect, _collect_list, _is_text, _what
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.schedules import VE, RectifiedFlow, Schedule
+from diffuscope.schedules import VE, RectifiedFlow
 
 CUBE = Gaussian.isotropic(torch.zeros(3), 4.0)
-
-
-class Asked:
-    """Answers a multiple of what it was asked, and keeps the times."""
-
-    def __init__(self, schedule: Schedule, factor: float = 0.5) -> None:
-        self.schedule, self.factor, self.times = schedule, factor, list[float]()
-
-    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
-        self.times.append(float(t))
-        return self.factor * x_t
 
 
 @pytest.mark.parametrize(("variance", "time"), [(4.0, 2.0), (0.01, 0.5), (100.0, 3.0)])
@@ -35,22 +25,22 @@ def test_a_model_is_asked_at_the_noise_of_the_largest_deviation_as_far_as_its_le
         Gaussian.isotropic(torch.zeros(3), variance),
         Gaussian(torch.zeros(3), torch.eye(3)[:, :1], torch.tensor([variance]), tail_variance=variance / 4),
     ):
-        asked = Asked(VE(0.5, 3.0), factor=0.3 * variance / (variance + time**2))
+        asked = Multiple(0.3 * variance / (variance + time**2), VE(0.5, 3.0))
         require_fits_model(gaussian, asked)
-        assert asked.times == pytest.approx([time])
+        assert [float(t) for _, t in asked.asked] == pytest.approx([time])
 
 
 def test_a_model_without_a_least_noise_is_asked_at_a_millionth():
-    asked = Asked(RectifiedFlow(epsilon=0.0), factor=1.0)
+    asked = Multiple(1.0, RectifiedFlow(epsilon=0.0))
     with pytest.raises(InputError, match="is inf times the distance"):  # of a single value, from which none differs
         require_fits_model(Gaussian.isotropic(torch.zeros(3), 0.0), asked)
-    assert asked.times == pytest.approx([1e-6], rel=1e-5, abs=0)
+    assert [float(t) for _, t in asked.asked] == pytest.approx([1e-6], rel=1e-5, abs=0)
 
 
 def test_a_model_that_says_nothing_but_the_mean_misses_by_exactly_as_much_as_the_statistics_explain():
     with pytest.raises(InputError, match=r"at noise 2 the squared distance .* is 1 times the distance"):
-        require_fits_model(CUBE, Asked(VE(0.5, 3.0), factor=0.0))
-    require_fits_model(CUBE, Asked(VE(0.5, 3.0), factor=0.001))
+        require_fits_model(CUBE, Multiple(0.0, VE(0.5, 3.0)))
+    require_fits_model(CUBE, Multiple(0.001, VE(0.5, 3.0)))
 
 
 def test_squared_distances_are_relative_to_their_mean_under_the_statistics():

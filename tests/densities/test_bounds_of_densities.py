@@ -33,6 +33,7 @@ from diffuscope.densities.resolution import leaving_probability, mass_outside
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VP, Cosine
+from numbers_in_tests import seeded
 
 LINE, PLANE = Grid.line(-1, 1, 4), Grid.square(-1, 1, 4)
 FLAT = Density(LINE, torch.full((4,), 0.5, dtype=torch.float64))
@@ -41,10 +42,6 @@ STANDARD = Gaussian.isotropic(torch.zeros(1), 1.0)
 EXACT = ExactDenoiser(STANDARD, VP())
 LEVELS = torch.tensor([[0, 255]])
 TINY = 1e-12
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 def reverse(**change):

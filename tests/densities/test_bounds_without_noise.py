@@ -1,12 +1,11 @@
 """Estimates at points where their random numbers cancel: what is left is a closed form, without a standard error."""
 
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
 
+from counting_denoisers import Multiple
 from diffuscope.denoisers import ExactDenoiser, StepIndex
 from diffuscope.densities import BetweenSteps, Density, Grid, unresolved
 from diffuscope.densities.denoiser_derivatives import _by_rows
@@ -16,26 +15,12 @@ from diffuscope.densities.level_derivative import _nodes
 from diffuscope.densities.score_information import fisher_information, integrated, relative_fisher
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.schedules import VE, DiscreteVP, RectifiedFlow, Schedule
+from diffuscope.schedules import VE, DiscreteVP, RectifiedFlow
+from numbers_in_tests import seeded
 
 D = 3
 ZERO = torch.zeros(2, D, dtype=torch.float64)
 UNIT = Gaussian.isotropic(torch.zeros(D, dtype=torch.float64), 1.0)
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
-@dataclass(frozen=True)
-class Shrinking:
-    """D(x_t) = x_t times a number."""
-
-    factor: float
-    schedule: Schedule
-
-    def __call__(self, x_t: Tensor, t: object) -> Tensor:  # noqa: ARG002
-        return self.factor * x_t
 
 
 def test_at_the_mean_of_a_unit_gaussian_the_diffusion_part_is_an_integral_without_noise():
@@ -56,7 +41,7 @@ def test_the_prior_part_of_noise_about_the_state_is_the_logarithm_of_its_volume(
 
 def test_the_reconstruction_part_of_a_denoiser_that_keeps_the_noise_is_its_variance():
     """x_0 = 0 and |D|^2 SNR = |xi|^2 SNR / (1 + SNR), which is what is subtracted but for its mean; SNR = 4."""
-    found = _reconstruction_part(Shrinking(1 / math.sqrt(1.25), VE(0.5, 4.0)), ZERO, seeded())
+    found = _reconstruction_part(Multiple(1 / math.sqrt(1.25), VE(0.5, 4.0)), ZERO, seeded())
     expected = (D * 4 / 5 + D * math.log(2 * math.pi / 4)) / 2
     assert found.tolist() == pytest.approx([expected] * 2, rel=1e-12, abs=0)
 
@@ -81,13 +66,13 @@ def test_the_information_of_noise_alone_is_that_of_its_own_gaussian():
     """With nothing of x_0 left and D = 0 the score is -xi / sigma: all three are |xi|^2 / sigma^2."""
     schedule = RectifiedFlow()
     x_0 = torch.ones(50, D, dtype=torch.float64)
-    found = fisher_information(Shrinking(0.0, schedule), x_0, 1.0, generator=seeded())
+    found = fisher_information(Multiple(0.0, schedule), x_0, 1.0, generator=seeded())
     noise = torch.randn(50, D, dtype=torch.float64, generator=seeded()).square().sum(1)
     for mean in (found.own, found.shared, found.bound):
         assert mean.value == pytest.approx(float(noise.mean()), rel=1e-12, abs=0)
         assert mean.standard_error == pytest.approx(float(noise.std()) / math.sqrt(50), rel=1e-12, abs=0)
     # a denoiser of c x_t has the score -(1 - c alpha) x_t / sigma^2
-    half = Shrinking(0.5, schedule)
+    half = Multiple(0.5, schedule)
     parts = fisher_information(half, 0 * x_0, 0.5, generator=seeded())
     scale = float(noise.mean()) * 0.75 / 0.25
     assert parts.shared.value == pytest.approx(scale, rel=1e-12, abs=0)

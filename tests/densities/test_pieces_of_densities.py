@@ -1,8 +1,6 @@
 """Pieces of the densities: interpolation weights, quadrature points, neighbors of a level, generators, and defaults."""
 
-import inspect
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -35,6 +33,8 @@ from diffuscope.densities.semigroup import TOLERANCE
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP, DiscreteVP
+from numbers_in_tests import double
+from stated_numbers import default
 
 NORMAL = Gaussian.isotropic(torch.zeros(1), 1.0)
 
@@ -45,21 +45,17 @@ class OfSteps(ExactDenoiser):
     clock = StepIndex(1000)
 
 
-def column(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def test_weights_of_a_derivative_differentiate_polynomials_of_their_degree():
-    offsets = column(-0.4, 0.7, -0.1, 0.05)
+    offsets = double(-0.4, 0.7, -0.1, 0.05)
     for power in (1, 2, 3, 4):
         slope = float(_weights(offsets) @ offsets**power)
         assert slope == pytest.approx(float(power == 1), abs=1e-13)
     assert float(_weights(offsets) @ offsets**5) != pytest.approx(0, abs=1e-6)
-    assert _weights(column(-0.5, 0.25)).tolist() == pytest.approx([-0.25 / 0.75 / 0.5, 0.5 / 0.75 / 0.25])
+    assert _weights(double(-0.5, 0.25)).tolist() == pytest.approx([-0.25 / 0.75 / 0.5, 0.5 / 0.75 / 0.25])
 
 
 def test_the_best_polynomial_is_that_whose_neighbors_agree_and_its_error_is_how_far_they_do_or_the_rounding():
-    offsets = column(-0.4, 0.4, -0.2, 0.2, -0.1, 0.1)
+    offsets = double(-0.4, 0.4, -0.2, 0.2, -0.1, 0.1)
     times = [torch.tensor(float(k)) for k in range(6)]
 
     def run(power: int, rounding: float) -> tuple[float, float]:
@@ -67,7 +63,7 @@ def test_the_best_polynomial_is_that_whose_neighbors_agree_and_its_error_is_how_
             x = offsets[int(time)]
             return torch.stack([3 * x + x**power, 3 * x + x**power])[None, :]
 
-        value, error = _best_polynomial(offsets, times, change, column(rounding))
+        value, error = _best_polynomial(offsets, times, change, double(rounding))
         assert value.shape == (1, 2)
         return float(value[0, 1]), float(error)
 
@@ -116,8 +112,8 @@ def test_averages_over_unequal_cells_are_exact_for_polynomials_of_twice_the_node
     """Means of x^3 and of y over cells of sides 1/2 and 3."""
     grid = Grid((1.0, -3.0), (2.0, 6.0), (2, 3))
     found = grid.averages(lambda p: (p[:, 0] ** 3 * (p[:, 1] + 5)).log(), nodes=2)
-    cubes = column((1.5**4 - 1) / 4 / 0.5, (2.0**4 - 1.5**4) / 4 / 0.5)
-    torch.testing.assert_close(found, cubes[:, None] * column(3.5, 6.5, 9.5), rtol=1e-13, atol=0)
+    cubes = double((1.5**4 - 1) / 4 / 0.5, (2.0**4 - 1.5**4) / 4 / 0.5)
+    torch.testing.assert_close(found, cubes[:, None] * double(3.5, 6.5, 9.5), rtol=1e-13, atol=0)
 
 
 def test_the_generator_is_that_of_the_time_given_and_by_default_of_the_start():
@@ -154,13 +150,9 @@ def test_counts_of_rates_are_bounded_by_the_cells():
         relaxation_rates(equation, shift=0.0)
 
 
-def default(function: Callable[..., object], name: str) -> object:
-    return inspect.signature(function).parameters[name].default
-
-
 def test_diffusivities_scales_and_rates_are_one_and_variances_zero_by_default():
     """du/dt = the Laplacian: the kernel is normal with variance 2 t; dX = -X dt + sqrt(2) dB."""
-    x, t = column(0.3, -0.8), 0.7
+    x, t = double(0.3, -0.8), 0.7
     normal = (-(x**2) / (4 * t)).exp() / math.sqrt(4 * math.pi * t)
     torch.testing.assert_close(heat_kernel(x, t), normal, rtol=1e-13, atol=0)
     periodic = sum((-((x + 5 * k) ** 2) / (4 * t)).exp() / math.sqrt(4 * math.pi * t) for k in range(-9, 10))
@@ -169,7 +161,7 @@ def test_diffusivities_scales_and_rates_are_one_and_variances_zero_by_default():
     bump = Density(grid, grid.evaluate(lambda p: NORMAL.log_prob(p, 1.0, 1e-9)))
     assert float(heat_flow(bump, t).covariance()) == pytest.approx(1 + 2 * t, rel=1e-2)
     torch.testing.assert_close(
-        heat_flows(bump.values, grid, column(t))[0], heat_flow(bump, t).values, rtol=0, atol=1e-14
+        heat_flows(bump.values, grid, double(t))[0], heat_flow(bump, t).values, rtol=0, atol=1e-14
     )
     relaxing = ornstein_uhlenbeck(t, grid)
     assert float(relaxing.scale) == pytest.approx(math.exp(-t), rel=1e-14)

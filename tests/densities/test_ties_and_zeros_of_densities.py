@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffuscope.denoisers import DataPredictor, ExactDenoiser
 from diffuscope.densities import (
@@ -38,20 +37,13 @@ from diffuscope.densities.score_information import integrated
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VP, Cosine, DiscreteVP, RectifiedFlow
+from numbers_in_tests import double, seeded
 
 CIRCLE, PAIR = Grid.line(0, 2 * math.pi, 16), Grid.line(0, 1, 2)
 
 
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def density(*values: float) -> Density:
     return Density(PAIR, double(*values))
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 def test_an_amplification_of_e_to_the_700_is_beyond_float64() -> None:

@@ -38,6 +38,8 @@ from diffuscope.exact import (
 )
 from diffuscope.exact.distribution import checked_levels, per_sample
 from diffuscope.exact.posterior_draws import LARGEST_DENSE
+from numbers_in_tests import seeded
+from stated_numbers import default
 
 TINY, BELOW = 1e-12, 1 - 1e-12
 X, POINTS = torch.ones(2, 3), torch.arange(12.0).reshape(4, 3) ** 1.5
@@ -46,10 +48,6 @@ WITH_RANGE = Gaussian(torch.zeros(2), torch.eye(2), torch.ones(2), data_range=(0
 
 
 unchecked = inspect.unwrap(per_sample)  # what a user without checks of types meets
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 def mixture(weights: list[float], variance: float = 1.0) -> GaussianMixture:
@@ -276,10 +274,6 @@ def test_values_at_a_bound_are_accepted():
     assert dense_covariance(
         Gaussian.isotropic(torch.zeros(2), 1.0).posterior_covariance(narrow, 1.0, 1.0), narrow
     ).shape == (1, 2, 2)
-
-
-def default(function: Callable[..., object], name: str) -> object:
-    return inspect.signature(function).parameters[name].default
 
 
 def test_defaults_of_distributions_are_what_their_pages_say():

@@ -20,13 +20,10 @@ from diffuscope.exact import (
     mixture,
 )
 from diffuscope.schedules import VE, VP, RectifiedFlow
+from numbers_in_tests import seeded
 
 EVENT, D, K = (2, 2), 4, 3
 LEVELS = [(1.0, 0.05), (1.0, 2.0), (1.0, 50.0), (0.6, 0.8)]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from point_tables import table_of
 
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.exact._digit_products import LARGEST, DigitPass, DigitProducts
@@ -14,20 +14,13 @@ from diffuscope.exact._products import byte_products
 from diffuscope.exact._screening import PointTable
 from diffuscope.exact._stream import Sums, streamed
 from diffuscope.exact._weighted_sums import summation_error
+from numbers_in_tests import double
 
 U = 2.0**-53
 
 
-def float64(values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def table_of(points: list[list[float]], log_weights: list[float]) -> PointTable:
-    return PointTable(float64(points), float64(log_weights), 2**20)
-
-
 def at(table: PointTable, x: list[float], alpha: float = 1.0, sigma: float = 1.0) -> Noised:
-    return Noised.at(float64([x]), float64([alpha]), float64([sigma]), table.center, torch.float64)
+    return Noised.at(double(x), double(alpha), double(sigma), table.center, torch.float64)
 
 
 def of_two(shares: list[float], far: float, accepted: float) -> Posterior:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from point_tables import table_of
 
 from diffuscope.exact._posterior import Noised
 from diffuscope.exact._screening import PointTable
@@ -12,15 +12,7 @@ from diffuscope.exact.tracked_points import GridPoints, _levels, half_squares_of
 from diffuscope.exact.tracked_scores import TrackedLevel, TrackedScores
 from diffuscope.exact.tracked_survivors import Survivors, select
 from diffuscope.exact.tracking import Work, _Block
-
-
-def float64(values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def table_of(points: list[list[float]], log_weights: list[float] | None = None) -> PointTable:
-    y = float64(points)
-    return PointTable(y, torch.zeros(len(y)).double() if log_weights is None else float64(log_weights), 2**20)
+from numbers_in_tests import double
 
 
 def block_of(points: list[list[float]], n_rows: int, tolerance: float = 0.01) -> _Block:
@@ -36,8 +28,8 @@ def survivors_of(block: _Block, indices: list[int], places: list[float], bounds:
         block.table,
         torch.tensor(indices)[:, None],
         torch.ones(len(indices), 1).bool(),
-        float64(places)[:, None],
-        float64(bounds),
+        double(*places)[:, None],
+        double(*bounds),
     )
 
 
@@ -47,20 +39,20 @@ LINE = [[1.0], [3.0]]  # the center is 2, the radius 1, and the typical norm sqr
 def test_the_error_allowed_is_relative_to_the_result_or_to_a_tenth_of_the_typical_norm():
     block = block_of(LINE, 2)
     allowed = 0.01 / 1.01 - 2 * 2.0**-24  # of what is returned, and in float32
-    found = block._allowed(float64([[-2.0], [0.2]]))
+    found = block._allowed(double([-2.0], [0.2]))
     assert found.tolist() == pytest.approx([2 * allowed, 0.1 * math.sqrt(5) * allowed], rel=1e-12, abs=0)
 
 
 def test_of_a_query_as_much_may_be_left_as_moves_the_mean_by_half_of_the_error_and_a_score_by_one():
     """k |e| V <= allowed / 2 and k |e| rho <= 1, with k = 2.4 and rho = 1; where V is 0 the second alone."""
     block = block_of(LINE, 3)
-    block.variance = float64([4.0, 0.001, 0.0])
-    left = block._allowed_left(TrackedLevel(0.6, 0.5), float64([0.1, 0.1, 0.1]))
+    block.variance = double(4.0, 0.001, 0.0)
+    left = block._allowed_left(TrackedLevel(0.6, 0.5), double(0.1, 0.1, 0.1))
     assert left.tolist() == pytest.approx([0.1 / (2 * 4 * 2.4), 1 / 2.4, 1 / 2.4], rel=1e-12, abs=0)
-    assert block._allowed_left(TrackedLevel(0.0, 0.5), float64([0.1] * 3)).tolist() == [math.inf] * 3
+    assert block._allowed_left(TrackedLevel(0.0, 0.5), double(*[0.1] * 3)).tolist() == [math.inf] * 3
     # one point has no radius: any query will do
     alone = block_of([[2.0]], 1)
-    assert float(alone._allowed_left(TrackedLevel(0.6, 0.5), float64([0.1]))) > 1e90
+    assert float(alone._allowed_left(TrackedLevel(0.6, 0.5), double(0.1))) > 1e90
 
 
 @pytest.mark.parametrize(("points", "change"), [(LINE, 2 / math.sqrt(0.05)), ([[30.0], [30.1]], 1.0)])
@@ -104,7 +96,7 @@ def test_rows_that_are_frozen_again_take_the_place_of_what_was_known_of_them():
 def test_frozen_rows_are_computed_where_all_others_may_weigh_less_than_the_tolerance():
     """At the place where they froze: bound / tau^2 + log N against log tolerance, with tau = 1/2 and N = 2."""
     edge = (math.log(0.01) - math.log(2)) / 4
-    block, x = block_of(LINE, 3), 0.8 * float64([[1.0], [1.0], [3.0]])
+    block, x = block_of(LINE, 3), 0.8 * double([1.0], [1.0], [3.0])
     block._freeze(torch.tensor([0, 1]), survivors_of(block, [0, 0], [1.0, 1.0], [1.01 * edge, 0.99 * edge]))
     ones = torch.ones(3).double()
     noised = Noised(x, 0.8 * ones, 0.4 * ones, x, 4 * ones)
@@ -136,9 +128,9 @@ def test_survivors_are_the_scores_within_the_window_the_largest_first_and_no_mor
     just, below = torch.nextafter(torch.tensor([-2.0, -2.0 - 2**-22]), torch.tensor(-torch.inf)).tolist()
     scores[70, 0], scores[71, 0], scores[80, 0], scores[81, 0] = just, -1.0, 0.0, below
     scores[:64, 1], scores[:65, 2], scores[89, 3] = 1.0, 1.0, 3.0
-    window, error = float64([2.0, 1.0, 1.0, 1.0]), float64([0.1, 0.2, 0.3, 0.4])
+    window, error = double(2.0, 1.0, 1.0, 1.0), double(0.1, 0.2, 0.3, 0.4)
     ones = torch.ones(4).double()
-    x = float64([[1.0], [2.0], [3.0], [4.0]])
+    x = double([1.0], [2.0], [3.0], [4.0])
     rows, found = select(state_with(table, scores.tolist()), window, error, Noised(x, 0.5 * ones, 2 * ones, x, ones))
     assert found is not None
     assert rows.tolist() == [0, 1, 3]
@@ -217,7 +209,7 @@ def test_survivors_are_looked_for_where_fewer_than_three_thousand_points_matter(
     for effective, few in ((3000.0, 0), (2999.0, 2)):
         block, work = block_of([[0.0], [100.0]], 2, tolerance=1e-3), Work()
         ones = torch.ones(2).double()
-        x = float64([[0.1], [100.1]])
+        x = double([0.1], [100.1])
         block.mean(x, 0 * ones, 3 * ones, work)  # pure noise: all points alike
         block.effective, work.few = effective, 0
         block.mean(x, ones, ones, work)
@@ -229,7 +221,7 @@ def test_a_bound_that_is_the_tolerance_itself_is_not_computed():
     for share, mean in ((1.0, 0.0), (1.001, 2.0)):
         block, one = block_of([[2.0]], 1), torch.ones(1).double()
         block._freeze(torch.tensor([0]), survivors_of(block, [0], [2.0], [share * math.log(0.01) / 4]))
-        x = float64([[2.0]])
+        x = double([2.0])
         found, error = torch.zeros_like(x), math.inf * one
         block._by_frozen(Noised(x, one, one / 2, x, 4 * one), found, error)
         assert float(found) == mean
@@ -239,7 +231,7 @@ def test_the_work_of_a_call_is_counted_by_samples():
     """Two points far apart at low noise: few survivors after a product, and then none."""
     block = block_of([[0.0], [100.0]], 2, tolerance=1e-3)
     ones, work = torch.ones(2).double(), Work()
-    x = float64([[0.1], [100.1]])
+    x = double([0.1], [100.1])
     for sigma in (1.0, 0.5):
         mean, error = block.mean(x, ones, sigma * ones, work)
         assert mean.flatten().tolist() == pytest.approx([0.0, 100.0], abs=1e-9)
@@ -257,4 +249,4 @@ def test_differences_on_a_grid_are_rounded_by_the_largest_value_and_by_the_offse
 def test_at_the_place_of_the_heaviest_point_itself_a_bound_moves_by_the_distance_alone():
     """z = y_1: there is no direction to follow, so a = 1, and rho is at most |y_1 - c| + max |y - c| = 2."""
     survivors = survivors_of(block_of(LINE, 1), [0], [1.0], [-0.5])
-    assert float(survivors.bound_at(float64([[1.25]]))) == pytest.approx(-0.5 + 0.25 * 2, abs=1e-12)
+    assert float(survivors.bound_at(double([1.25]))) == pytest.approx(-0.5 + 0.25 * 2, abs=1e-12)

@@ -4,26 +4,16 @@ import math
 
 import pytest
 import torch
+from point_tables import table_of
 from torch import Tensor
 
 from diffuscope.exact._screening import PointTable
 from diffuscope.exact.tracked_points import EXTRA, GridPoints
 from diffuscope.exact.tracked_scores import TrackedLevel, TrackedScores, float64_mean
+from numbers_in_tests import double
 
 LEVEL = TrackedLevel(0.6, 0.5)  # k = 2.4, kappa = 1.44
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
-
-
-def float64(values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def table_of(points: list[list[float]], log_weights: list[float] | None = None, **known: float) -> PointTable:
-    """Points with equal weights unless given, and with a radius as stated."""
-    y = float64(points)
-    table = PointTable(y, torch.zeros(len(y)).double() if log_weights is None else float64(log_weights), 2**20)
-    table.__dict__.update(known)
-    return table
 
 
 def grid_of(planes: list[list[list[int]]], *, step: float = 1.0, residual: float = 0.0) -> GridPoints:
@@ -56,18 +46,16 @@ def test_scores_without_any_error_have_that_of_the_exponential():
 
 def test_the_rounding_of_products_counts_in_units_of_the_scores():
     state = state_of(table_of(AT_ZERO), grid_of(ONE_DIGIT, step=0.25))
-    state.factor, state.rounded = 3.0, float64([5.0])
+    state.factor, state.rounded = 3.0, double(5.0)
     assert errors(state)[0] == pytest.approx(2.4 * 0.25 * 3 * 5, rel=1e-12, abs=0)
     # of another query as much as it is longer: |q| = 10 and |p| = 5
-    state.p = float64([[3.0, 4.0]])
-    assert float(state.past_error(float64([[6.0, 8.0]]), LEVEL)) == pytest.approx(
-        2 * 2.4 * 0.25 * 3 * 5, rel=1e-12, abs=0
-    )
+    state.p = double([3.0, 4.0])
+    assert float(state.past_error(double([6.0, 8.0]), LEVEL)) == pytest.approx(2 * 2.4 * 0.25 * 3 * 5, rel=1e-12, abs=0)
 
 
 def test_scores_are_rounded_by_the_size_of_their_product_and_of_their_bias():
     state = state_of(table_of(AT_ZERO), grid_of(ONE_DIGIT, step=0.25), torch.float32)
-    state.factor, state.size = 3.0, float64([7.0])
+    state.factor, state.size = 3.0, double(7.0)
     three = 3 * 2.4 * 0.25 * 3 * 7
     assert errors(state)[0] == pytest.approx(SINGLE * (1.001 * three + 32), rel=1e-12, abs=0)
     # h = 8 at most and a log-weight of -2: both in the bias of a score, rounded twice; in float64, h itself and its sum
@@ -80,7 +68,7 @@ def test_scores_are_rounded_by_the_size_of_their_product_and_of_their_bias():
 def test_what_the_digits_of_points_and_query_leave_out_counts_in_full():
     """k |p| |R|, k |e| rho, and the products in float64 that stand for exact ones."""
     state = state_of(table_of(AT_ZERO, radius=1.5), grid_of(ONE_DIGIT, residual=0.1))
-    state.p, state.left = float64([[3.0, 4.0]]), float64([0.2])
+    state.p, state.left = double([3.0, 4.0]), double(0.2)
     eta, epsilon = errors(state)
     assert eta == pytest.approx(2.4 * 5 * 0.1, rel=1e-12, abs=0)
     assert epsilon - eta == pytest.approx(2.4 * 0.2 * 1.5, rel=1e-12, abs=0)
@@ -96,13 +84,13 @@ def test_every_product_rounds_itself_and_every_sum_all_that_is_in_it():
     found = [(torch.tensor([[3], [4]], dtype=torch.int8), -2.0)]
     for before, size, first in ((1.0, 100.0, 50.0), (1.0, 2.0, 1.001 * 23)):  # at most what the sum has changed by
         state = state_of(table_of(AT_ZERO), grid, torch.float32)
-        state.factor, state.size, state.rounded = 2.0, float64([size]), float64([1e-9])
-        state._count_rounding(found, float64([before]))
+        state.factor, state.size, state.rounded = 2.0, double(size), double(1e-9)
+        state._count_rounding(found, double(before))
         sums = 2 * (size + 20)
         assert float(state.rounded) == pytest.approx(
             1e-9 + 1.001 * SINGLE * (3 * first + 3 * 20 + sums), rel=1e-12, abs=0
         )
-    state._count_rounding([], float64([0.0]))
+    state._count_rounding([], double(0.0))
     assert float(state.rounded) == pytest.approx(1e-9 + 1.001 * SINGLE * (3 * first + 60 + sums), rel=1e-12, abs=0)
 
 
@@ -121,16 +109,16 @@ def test_a_query_that_is_a_multiple_of_the_last_takes_no_product_and_another_is_
     ):
         state = state_of(table_of([[-1.0, 0.0], [1.0, 2.0]]), grid_of([[[-1, -1], [1, 1]]]))
         state.forget()
-        state.move(float64([[1.0, 0.0]]), LEVEL, float64([math.inf]))
+        state.move(double([1.0, 0.0]), LEVEL, double(math.inf))
         assert (state.fresh, state.factor, state.products, state.p.tolist()) == (True, 1.0, 1, [[1.0, 0.0]])
         assert float(state.left) == pytest.approx(64 * DOUBLE * 2, rel=1e-12, abs=0)
         assert state.G.flatten().tolist() == pytest.approx([-1.0, 1.0], rel=1e-14, abs=0)
-        state.move(float64([query]), LEVEL, float64([math.inf]))
+        state.move(double(query), LEVEL, double(math.inf))
         assert (state.fresh, state.factor) == (anew, 1.0 if anew else query[0]), query
         assert state.products == 1 + (anew or query[1] != 0)
-        products = float64([[-1.0, -1.0], [1.0, 1.0]]) @ state.p[0]
+        products = double([-1.0, -1.0], [1.0, 1.0]) @ state.p[0]
         torch.testing.assert_close(state.factor * state.G[:, 0], products, rtol=1e-12, atol=0)
-        off, norm = (float64(query) - state.p[0]).norm(), math.hypot(*query)
+        off, norm = (double(*query) - state.p[0]).norm(), math.hypot(*query)
         assert float(state.left) == pytest.approx(
             float(off) + 64 * DOUBLE * (norm + float(state.p.norm())), rel=1e-6, abs=0
         )
@@ -145,14 +133,14 @@ def test_digits_are_added_until_what_is_left_is_allowed_and_five_at_most():
     for allowed, digits in ((1.0, 1), (1.001 * left, 1), (0.999 * left, 2), (0.0, 5)):
         state = state_of(table_of([[0.0] * 8, [1.0] * 8]), grid_of([[[0] * 8, [1] * 8]]))
         state.forget()
-        state.move(q, LEVEL, float64([allowed]))
+        state.move(q, LEVEL, double(allowed))
         assert state.products == digits, allowed
     assert float(state.left) < left / 200**4
 
 
 def test_kept_rows_keep_their_past():
     state = TrackedScores(table_of([[-1.0, 0.0], [1.0, 2.0]]), grid_of([[[-1, 3], [1, 1]]]), 3, torch.float64)
-    state.move(float64([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), LEVEL, torch.ones(3).double())
+    state.move(double([1.0, 0.0], [0.0, 1.0], [1.0, 1.0]), LEVEL, torch.ones(3).double())
     G, rounded = state.G.clone(), state.rounded.clone()
     state.keep(torch.tensor([2, 0]))
     assert (state.n_rows, state.p.tolist(), state.G.tolist()) == (2, [[1, 1], [1, 0]], G[:, [2, 0]].tolist())
@@ -174,7 +162,7 @@ def bounded(
     points: list[float], weights: list[int], *, offset: float, residual: float, eta: float, epsilon: float, left: float
 ) -> tuple[float, float, float, float]:
     """(mean, error, variance, effective number) of points with integer weights, in halves of a unit about an offset."""
-    y, w = float64(points), float64(weights)
+    y, w = double(*points), double(*weights)
     table = table_of([[value] for value in points], radius=2.0 if len(points) > 1 else 0.0)
     half_squares = (y - y.mean()).square() / 2
     none = torch.zeros(0, 1, dtype=torch.int8)
@@ -184,7 +172,7 @@ def bounded(
     squares = float((half_squares * w).sum() / 0.5)
     sums[-EXTRA], sums[1 - EXTRA], sums[2 - EXTRA] = w.sum(), 1.0, squares - 256
     state = Known(table, grid, 1, torch.float64)
-    state.left, state.stated = float64([left]), (float64([eta]), float64([epsilon]))
+    state.left, state.stated = double(left), (double(eta), double(epsilon))
     found = state._bounded(LEVEL, sums, None)
     return tuple(map(float, (found.value, found.error, found.variance, found.effective)))  # pyright: ignore
 
@@ -220,8 +208,8 @@ def test_a_bound_beyond_all_numbers_is_infinite():
 def test_the_error_of_the_mean_in_float64_is_that_of_its_scores_and_of_its_sums():
     """Points 0 and 4 with weights 3 to 1 at x = 2 alpha, in the middle: D = 1 and V = 3."""
     table = table_of([[0.0], [4.0]], [0.0, -math.log(3)])
-    alpha, sigma = float64([0.6]), float64([0.5])
-    mean, error = float64_mean(table, float64([[1.2]]), alpha, sigma)
+    alpha, sigma = double(0.6), double(0.5)
+    mean, error = float64_mean(table, double([1.2]), alpha, sigma)
     assert float(mean) == pytest.approx(1, rel=1e-12, abs=0)
     sizes = 0 + 1.44 * 2 + math.log(3) + 800 + 2.4 * (1.2 + 0.6 * 2) * 2
     V = 3 + 1e-9 * 4
@@ -229,19 +217,19 @@ def test_the_error_of_the_mean_in_float64_is_that_of_its_scores_and_of_its_sums(
     assert float(error) == pytest.approx(eta * math.sqrt(V) + 4 * 18 * DOUBLE * (2 + 4), rel=1e-9, abs=0)
     # a query away from the center counts with its length; and no error exceeds the diameter
     x = 0.6 * 2 + 0.5
-    _, away = float64_mean(table, float64([[x]]), alpha, sigma)
+    _, away = float64_mean(table, double([x]), alpha, sigma)
     odds = math.exp(2.4 * 0.5 * 4 - math.log(3))
     share = odds / (1 + odds)
     sizes = 2.4 * 0.5 * 2 + 1.44 * 2 + math.log(3) + 800 + 2.4 * (x + 0.6 * 2) * 2
     V = 16 * share * (1 - share) + 1e-9 * 4
     eta = 2 * 17 * DOUBLE * sizes
     assert float(away) == pytest.approx(eta * math.sqrt(V) + 4 * 18 * DOUBLE * 6, rel=1e-9, abs=0)
-    assert float(float64_mean(table, float64([[1.2]]), 1e12 * alpha, float64([1e-4]))[1]) == 4.0
+    assert float(float64_mean(table, double([1.2]), 1e12 * alpha, double(1e-4))[1]) == 4.0
 
 
 def test_where_one_point_has_all_the_weight_its_variance_is_a_billionth_of_the_squared_radius():
     table = table_of([[0.0], [4.0]], [0.0, -math.log(3)])
-    _, error = float64_mean(table, float64([[0.0]]), float64([1.0]), float64([1e-3]))
+    _, error = float64_mean(table, double([0.0]), double(1.0), double(1e-3))
     sizes = 2e6 * 2 + 1e6 * 2 + math.log(3) + 800 + 1e6 * (0 + 2) * 2
     expected = 2 * 17 * DOUBLE * sizes * math.sqrt(1e-9 * 4) + 4 * 18 * DOUBLE * 6
     assert float(error) == pytest.approx(expected, rel=1e-6, abs=0)
@@ -253,7 +241,7 @@ def test_the_largest_product_of_all_pieces_is_kept_and_the_center_is_off_by_the_
     points[0], points[1], points[4096] = 1.0, -1.0, 0.5
     table = PointTable(points, torch.zeros(4097).double(), 2**20)
     state = TrackedScores(table, GridPoints.of(table), 1, torch.float64)
-    state.move(float64([[1.0]]), LEVEL, float64([0.0]))
+    state.move(double([1.0]), LEVEL, double(0.0))
     scores = 2.4 * (points[:, 0].double() - state.grid.offset) - 0.72 * points[:, 0].double().square()
     assert float(state.size) == pytest.approx(float((points - state.grid.offset).abs().max()) / state.grid.step)
     assert float(state.largest) == pytest.approx(float(scores.max()), abs=1e-3)

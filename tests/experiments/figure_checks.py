@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from stated_bounds import unstated_in
 
+from chart_reading import marks_of
 from diffuscope.experiments import Answer, Experiment
 from diffuscope.findings import Area, Arrows, Bars, Chart, HeatMap, Intervals, Line, Panel, Points
 from immutable import compares_other_than_its_fields, dataclasses_in, is_mutable
@@ -81,8 +82,8 @@ def of_odd_steps(chart: Chart) -> list[str]:
     """Even steps that are not round: neither the step, nor how many there are to a decade or in all."""
     found = []
     for panel in (panel for panel in chart.panels if panel.x_label):  # not of pictures
-        series = [mark.x for mark in panel.marks if isinstance(mark, Line)]
-        series += [mark.edges for mark in panel.marks if isinstance(mark, Bars)]
+        series = [mark.x for mark in marks_of(panel, Line)]
+        series += [mark.edges for mark in marks_of(panel, Bars)]
         series += [edges for mark in panel.marks if isinstance(mark, HeatMap) for edges in (mark.x_edges, mark.y_edges)]
         found += [f"{chart.title}: {panel.title}: {len(x)} steps" for x in series if len(x) > 10 and not _is_round(x)]
     return found
@@ -107,11 +108,11 @@ def unlike_a_density(chart: Chart) -> list[str]:
     """Densities with more than all of the mass, and histograms that no curve beside them follows."""
     found = []
     for panel in chart.panels:
-        lines = [mark for mark in panel.marks if isinstance(mark, Line)]
+        lines = marks_of(panel, Line)
         if panel.y_label != "density" or panel.y_log:
             continue
         found += [f"{panel.title}: {line.label}" for line in lines if abs(_integral(line)) > 1.02]
-        for bars in (mark for mark in panel.marks if isinstance(mark, Bars)):
+        for bars in (mark for mark in marks_of(panel, Bars)):
             off = [sum(abs(h - _at(line, (a + b) / 2)) * (b - a) for a, b, h in _cells(bars)) for line in lines]
             if off and min(off) > 0.25:
                 found.append(f"{chart.title}: {panel.title}: {bars.label}")
@@ -147,7 +148,7 @@ def unlike_its_axes(chart: Chart) -> list[str]:
     for panel in chart.panels:
         if panel.equal_scales != _is_plane(panel):
             found.append(f"{chart.title}: {panel.title}: scales")
-        lines = [sorted({*mark.x}) for mark in panel.marks if isinstance(mark, Line)]
+        lines = [sorted({*mark.x}) for mark in marks_of(panel, Line)]
         counted = [[x[0] + k for k in range(len(x))] for x in lines]
         wide = [x for x, n in zip(lines, counted, strict=True) if len(x) > 3 and x != n and x[-1] > 5 * x[0] > 0]
         free = panel.equal_scales or panel.x_label.startswith("training time")

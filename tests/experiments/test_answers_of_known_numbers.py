@@ -4,19 +4,16 @@ import math
 
 import pytest
 import torch
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.experiments import Part, finite_data, gap_filling, poisson, reverse_family
 from diffuscope.experiments.finite_data.digits import Digits
 from diffuscope.findings import HeatMap, Line, Points
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 # finite data
@@ -97,8 +94,8 @@ def test_gaussian_data_start_from_a_normal_distribution_that_is_not_theirs():
     assert reverse_family.gaussian(0.0).relative_entropy(0.1) == pytest.approx(lost, rel=1e-9)  # the flow keeps it
     late = reverse_family.gaussian(1.0).relative_entropy(0.1)
     assert 0 < late < reverse_family.gaussian(0.5).relative_entropy(0.1) < lost
-    assert float(reverse_family.log_wrong(row((0.3,)))) == pytest.approx(
-        float(reverse_family.WRONG.log_prob(row((0.3,)), 1.0, 1e-6)), rel=1e-6
+    assert float(reverse_family.log_wrong(double((0.3,)))) == pytest.approx(
+        float(reverse_family.WRONG.log_prob(double((0.3,)), 1.0, 1e-6)), rel=1e-6
     )
 
 

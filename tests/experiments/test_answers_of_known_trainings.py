@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.exact import Gaussian
 from diffuscope.experiments import Part, perturbation, spectral_bias, support, target_variance
 from diffuscope.experiments.four_points import OU, POINTS
@@ -14,13 +14,10 @@ from diffuscope.experiments.target_variance.networks import Dialed
 from diffuscope.experiments.target_variance.targets import DIAL
 from diffuscope.findings import Line, Points, Repeated
 from diffuscope.schedules import VE
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
 SETS = 4
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 # the dial of a target
@@ -29,7 +26,7 @@ def row(*values):
 def answer(dialed: Dialed, monkeypatch) -> tuple[dict[str, float], set[str], str]:
     """Values of claims, which of them hold, and what is said."""
     monkeypatch.setattr(target_variance, "dialed", lambda _: dialed)
-    monkeypatch.setattr(target_variance, "chance", lambda *_: row(0.0, 0.25))
+    monkeypatch.setattr(target_variance, "chance", lambda *_: double(0.0, 0.25))
     part = Part("target-variance", "generalization", "s", 1)
     text = target_variance.generalization(part)
     return {claim.name: claim.value for claim in part.claims}, {c.name for c in part.claims if c.holds}, text
@@ -53,10 +50,10 @@ def test_a_dial_of_speed_alone_is_not_one_in_every_respect(monkeypatch):
     """Differences that are not certain, and gone at equal error: at the second look it is the twin."""
     last = len(DIAL) - 1
     train, heldout = torch.full((2, 3, SETS, len(DIAL)), 3.0, dtype=DOUBLE)
-    train[0], train[2, :, last] = 4.0, 3 - row(0.01, 2.0, 0.02, 2.5)
-    heldout[:, :, last] += torch.stack([row(1, 1, 1, 1), row(0, 0, 0, 0), row(0.1, 3.0, 0.2, 5.0)])
+    train[0], train[2, :, last] = 4.0, 3 - double(0.01, 2.0, 0.02, 2.5)
+    heldout[:, :, last] += torch.stack([double(1, 1, 1, 1), double(0, 0, 0, 0), double(0.1, 3.0, 0.2, 5.0)])
     copied = torch.zeros(SETS, len(DIAL), dtype=DOUBLE)
-    copied[:, last] = row(0.1, -0.1, 0.2, -0.1)
+    copied[:, last] = double(0.1, -0.1, 0.2, -0.1)
     values, held, text = answer(Dialed(copied, train, heldout), monkeypatch)
     assert held == {"speed", "reached"}
     assert (values["speed"], values["reached"]) == (0, 1)
@@ -69,11 +66,11 @@ def test_what_is_left_at_equal_error_is_bounded_by_the_farther_end_of_its_interv
     last = len(DIAL) - 1
     train, heldout = torch.full((2, 3, SETS, len(DIAL)), 3.0, dtype=DOUBLE)
     train[0], train[2, :, last] = 4.0, 2.0
-    left = sign * row(0.1, 0.11, 0.12, 0.13)
+    left = sign * double(0.1, 0.11, 0.12, 0.13)
     heldout[1, :, last] += left
     heldout[2, :, last] += 2.0
     values, _, _ = answer(Dialed(torch.zeros(SETS, len(DIAL), dtype=DOUBLE), train, heldout), monkeypatch)
-    mean = Repeated.of(row(0.1, 0.11, 0.12, 0.13))
+    mean = Repeated.of(double(0.1, 0.11, 0.12, 0.13))
     assert values["speed"] == pytest.approx(mean.high / 2)
 
 
@@ -87,7 +84,7 @@ def test_an_exponent_needs_three_components_that_emerged(count, there, monkeypat
     final = spectral_bias.theory.learned_variance(
         variances, sigma_0=spectral_bias.NETWORK_SCHEDULE.t_min, sigma_T=spectral_bias.NETWORK_SCHEDULE.t_max
     )
-    steps = torch.cat([row(0.0), torch.logspace(-2, 3, 400, dtype=DOUBLE)])
+    steps = torch.cat([double(0.0), torch.logspace(-2, 3, 400, dtype=DOUBLE)])
     curves = final * torch.where(steps[:, None] >= 2 / variances, 1.0, 1e-4)
     few = final * torch.where(steps[:, None] >= 5.0, 1.0, 1e-4)
     few[:, count:] = 1e-4 * final[count:]
@@ -140,7 +137,7 @@ def known_modes(monkeypatch, ratio, products):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_mean_gains_are_compared_with_correlations_on_either_side(sign, monkeypatch):
-    wave = row(-0.1, 0.1, -0.1, 0.1)
+    wave = double(-0.1, 0.1, -0.1, 0.1)
     products = torch.stack([0.8 + wave, 0.7 + wave, 0.6 + wave])
     ratio = torch.stack([0.8 + 0 * wave, 0.7 + sign * 0.2 + wave, 0.6 + 0.01 + wave])
     values, panel, text = known_modes(monkeypatch, ratio, products)
@@ -154,7 +151,7 @@ def test_mean_gains_are_compared_with_correlations_on_either_side(sign, monkeypa
 
 
 def test_a_mean_gain_beyond_the_gaussian_s_counts_by_its_excess(monkeypatch):
-    wave = row(-0.1, 0.1, -0.1, 0.1)
+    wave = double(-0.1, 0.1, -0.1, 0.1)
     ratio = torch.stack([0.8 + wave, 1.2 + wave, 0.6 + wave])
     values, _, _ = known_modes(monkeypatch, ratio, ratio)
     assert values["no-more"] == pytest.approx(0.2 / (float(wave.std()) / 2))

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from chart_reading import marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.experiments import (
@@ -31,12 +31,9 @@ from diffuscope.experiments.naive_variance import Runs, Solved
 from diffuscope.findings import Line, Rule
 from diffuscope.physics.priors import sine_prior
 from diffuscope.schedules import VE
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 # choices and counts
@@ -72,8 +69,8 @@ def test_equivariant_scores_have_windows_that_fit_and_shortcuts_whole_batches(mo
 
 
 def test_ties_are_in_no_order(monkeypatch):
-    levels = row(3.0, 2.0, 2.0, 1.0)
-    monkeypatch.setattr(emergence, "levels_of", lambda *_: (levels, levels * row(1, 1, 1, math.exp(-0.5))))
+    levels = double(3.0, 2.0, 2.0, 1.0)
+    monkeypatch.setattr(emergence, "levels_of", lambda *_: (levels, levels * double(1, 1, 1, math.exp(-0.5))))
     part = Part("emergence", "gaussian", "s", 1)
     emergence.gaussian(part)
     claims = {claim.name: claim.value for claim in part.claims}
@@ -178,7 +175,9 @@ def test_ends_of_guides_are_compared_on_either_side_in_units_of_their_bounds(sig
 
     def extrapolated(*_):
         mean, variance = next(made)
-        return affine_steps.Moments(row(mean), row((variance,))), affine_steps.Moments(row(unit), row((unit,)))
+        return affine_steps.Moments(double(mean), double((variance,))), affine_steps.Moments(
+            double(unit), double((unit,))
+        )
 
     monkeypatch.setattr(dps_is_biased, "extrapolated", extrapolated)
     part = Part("dps-is-biased", "one-number", "s", 1)
@@ -209,8 +208,8 @@ def test_projected_samplers_are_compared_on_either_side_in_units_of_their_bounds
 
     def extrapolated(*_):
         mean, variance = next(answers)
-        end = affine_steps.Moments(row(here.Y + sign * 1e-12, mean), row((0.0, 0.0), (0.0, variance)))
-        return end, affine_steps.Moments(row(9.0, unit), row((9.0, 9.0), (9.0, unit)))
+        end = affine_steps.Moments(double(here.Y + sign * 1e-12, mean), double((0.0, 0.0), (0.0, variance)))
+        return end, affine_steps.Moments(double(9.0, unit), double((9.0, 9.0), (9.0, unit)))
 
     monkeypatch.setattr(here, "extrapolated", extrapolated)
     part = Part("constraint-is-not-posterior", "plane", "s", 1)
@@ -219,7 +218,7 @@ def test_projected_samplers_are_compared_on_either_side_in_units_of_their_bounds
     assert claims["constraint"] == pytest.approx(1e-12, rel=1e-3)
     assert claims["limit"] == pytest.approx(0.5)
     assert claims["guide"] == pytest.approx(0.5)
-    means, variances = ({line.label: line for line in marks_of(panel, Line)} for panel in part.charts[0].panels)
+    means, variances = (lines_of(panel) for panel in part.charts[0].panels)
     assert means["posterior"].y == means["posterior"].x == means["projected"].x
     assert variances["posterior"].y == pytest.approx([1 - x**2 for x in means["posterior"].x])
     for k in (0, 24, 48):
@@ -261,7 +260,7 @@ def test_the_gap_is_compared_kappa_by_kappa_with_what_was_solved(monkeypatch):
         return Runs(noisy, clean, drawn)
 
     monkeypatch.setattr(naive_variance, "runs", runs)
-    monkeypatch.setattr(naive_variance, "two_examples", lambda _, t: row(0.8) / (1.1 if t == 0.5 else 1.0))
+    monkeypatch.setattr(naive_variance, "two_examples", lambda _, t: double(0.8) / (1.1 if t == 0.5 else 1.0))
     part = Part("naive-variance", "gap", "s", 1)
     text = naive_variance.gap(part)
     assert asked == [1.0, 2.0]
@@ -306,7 +305,7 @@ def test_runs_are_compared_with_the_series_on_either_side_and_the_series_with_th
     assert claims["bends"] == pytest.approx(0.25)
     assert (claims["free"], claims["half-way"]) == (1.25, -0.03)
     assert "is up to 0.25 away from it" in text
-    lines = {line.label: line for line in marks_of(part.charts[0].panels[0], Line)}
+    lines = lines_of(part.charts[0].panels[0])
     assert lines["most likely"].y == pytest.approx(straight.tolist())
     assert lines["series"].x == pytest.approx(t[1 : steps - 2].tolist())
     assert lines["series"].y == pytest.approx(series[1 : steps - 2].tolist())

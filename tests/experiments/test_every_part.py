@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from answering import answered
 from figure_checks import misdrawn
-from test_trained_denoiser import swirling
+from swirling_score import swirling
 
 from diffuscope.experiments import find
 from diffuscope.experiments import reverse_diffusion_is_a_bridge as bridge

@@ -1,10 +1,9 @@
 """Tables and curves of analytic denoisers, and their choices, of measures that are made up."""
 
-import numpy as np
 import pytest
 import torch
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.experiments import Part
@@ -30,6 +29,7 @@ from diffuscope.experiments.analytic_denoisers.protocol import (
 )
 from diffuscope.findings import Intervals
 from diffuscope.schedules import VE
+from numbers_in_tests import rng
 
 DOUBLE = torch.float64
 SCHEDULE = VE(0.01, 40.0)
@@ -73,10 +73,6 @@ def all_measured():
             r2, tuple(x / 3 + 1 for x in r2), tuple(1 - x for x in r2), (k + 1, k + 4), images, (3 + k, 5 + k)
         )
     return rows
-
-
-def rng():
-    return np.random.default_rng(0)
 
 
 def test_tables_have_the_mean_error_the_median_r2_and_the_seconds_from_least_to_most():

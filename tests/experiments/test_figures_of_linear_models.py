@@ -7,19 +7,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from answering import planted
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.experiments import Part, cross, feature_kernel, gap_filling, kernel_flow, naive_variance
 from diffuscope.experiments.gap_filling import EPSILONS, SAMPLES, Generated
 from diffuscope.experiments.naive_variance import Runs, Solved
 from diffuscope.findings import Cells, Groups, HeatMap, Intervals, Line, Repeated, Rule
 from diffuscope.theory.variance import Decomposition, LinearFeatures, Population
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 def terms(**means: float) -> Decomposition:
@@ -34,7 +31,7 @@ def terms(**means: float) -> Decomposition:
 
 def in_gap(*shares: int) -> torch.Tensor:
     """Models of ten samples, of which so many are in the gap."""
-    return torch.stack([row(*[0.5] * k, *[0.0] * (10 - k))[:, None] for k in shares])
+    return torch.stack([double(*[0.5] * k, *[0.0] * (10 - k))[:, None] for k in shares])
 
 
 def test_gap_masses_have_their_mean_error_and_spread_over_models():
@@ -156,7 +153,7 @@ def test_a_histogram_is_drawn_as_its_root_over_the_square():
 
 def test_a_sample_is_in_the_cell_that_holds_it():
     """Cells have the width 3/40: x = 0.7 is in the 30th column, y = -0.1 in the 19th row."""
-    found = cross.histogram(row((0.7, -0.1), (5.0, 0.0))[None])
+    found = cross.histogram(double((0.7, -0.1), (5.0, 0.0))[None])
     assert found.nonzero().tolist() == [[18, 29]]
     assert float(found[18, 29]) == 0.5
 
@@ -171,7 +168,7 @@ def test_the_data_are_the_four_points_at_equal_weight():
 def of_masses(near, edge, on_cross) -> cross.Square:
     return cross.Square(
         torch.full((3, 4, 2), 5.0, dtype=DOUBLE),
-        {"near": row(*near), "edge": row(*edge), "cross": row(*on_cross)},
+        {"near": double(*near), "edge": double(*edge), "cross": double(*on_cross)},
         terms(),
     )
 
@@ -220,7 +217,7 @@ def test_the_regions_are_shown_with_their_intervals_and_their_least_certain_rota
     assert [panel.title for panel in published.panels] == ["0 degrees", "22.5 degrees", "45 degrees"]
     (rows,) = marks_of(shares.panels[0], Intervals)
     k = rows.names.index("Fourier, 22.5°, cross")
-    mean = Repeated.of(row(0.30, 0.35, 0.40))
+    mean = Repeated.of(double(0.30, 0.35, 0.40))
     assert (rows.values[k], rows.low[k], rows.high[k]) == pytest.approx((0.35, mean.low, mean.high))
     assert "Gaussian features: near 0.65 to 0.65, edges 0.08 to 0.08, cross 0.01 to 0.02; Fourier" in text
 
@@ -261,7 +258,7 @@ class Counted(feature_kernel.Compared):
     """A comparison whose ratios are the number of examples of the kernel it is asked for, and one more later."""
 
     def ratios(self, kernel):
-        return row(kernel.samples, kernel.samples + 1), row(9, kernel.samples / 100)
+        return double(kernel.samples, kernel.samples + 1), double(9, kernel.samples / 100)
 
 
 def test_ratios_over_examples_per_feature_have_bands_of_95_percent():
@@ -289,7 +286,7 @@ def test_the_naive_variance_is_that_of_its_law_and_after_two_euler_steps_that_of
     # from 2 + 3^2 by a step of 1 at t = 3 and one of 2 at t = 2
     first = (1 - 1 * 3 / 11) ** 2 * 11 + 0.5 * 1 * 2 / 11
     second = (1 - 2 * 2 / 6) ** 2 * first + 0.5 * 2 * 2 / 6
-    assert naive_variance.recursion(2.0, 0.5, row(3.0, 2.0, 0.0)) == pytest.approx(second, rel=1e-12)
+    assert naive_variance.recursion(2.0, 0.5, double(3.0, 2.0, 0.0)) == pytest.approx(second, rel=1e-12)
 
 
 def test_the_samples_of_gaussian_data_begin_with_data_and_noise(monkeypatch):
@@ -309,11 +306,11 @@ def test_the_samples_of_gaussian_data_begin_with_data_and_noise(monkeypatch):
 
 
 def test_the_density_half_way_is_the_mean_of_the_two_middle_cells():
-    assert Solved(row(-3, -1, 1, 3), row(7, 1, 2, 9)).at_zero == 1.5
+    assert Solved(double(-3, -1, 1, 3), double(7, 1, 2, 9)).at_zero == 1.5
 
 
 def test_the_density_of_two_examples_is_that_of_two_normal_peaks():
-    x = row(0.0, 1.0, -3.0)
+    x = double(0.0, 1.0, -3.0)
     normal = torch.distributions.Normal(0.0, 0.5)
     expected = (normal.log_prob(x - 1).exp() + normal.log_prob(x + 1).exp()) / 2
     torch.testing.assert_close(naive_variance.two_examples(x, 0.5), expected.to(DOUBLE), rtol=1e-6, atol=1e-9)
@@ -329,7 +326,7 @@ def test_the_gap_of_the_naive_model_is_shown_as_it_was_solved_and_sampled(monkey
     }
     noisy, drawn = (torch.where(torch.arange(100) < k, 0.0, 2.0).double() for k in (25, 10))
     sampled = {2.0: Runs(noisy, noisy + 9, drawn)}
-    part, table = Part("naive-variance", "gap", "s", 1), row((1.0, 0.5), (0.8, 0.25))
+    part, table = Part("naive-variance", "gap", "s", 1), double((1.0, 0.5), (0.8, 0.25))
     naive_variance.show(part, exact, sampled, table)
     densities, shares, cells = part.charts
     for panel, level in zip(densities.panels, (0.8, 0.5), strict=True):

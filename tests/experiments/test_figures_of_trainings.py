@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from answering import planted
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.exact import Gaussian
 from diffuscope.experiments import Part, learning_curve, target_variance
 from diffuscope.experiments import memorization_transition as transition
@@ -21,12 +21,9 @@ from diffuscope.experiments.neural_vs_analytic.measures import Compared
 from diffuscope.experiments.target_variance.networks import Dialed
 from diffuscope.experiments.target_variance.targets import DIAL
 from diffuscope.findings import Area, Cells, Line, Points, Repeated, Rule, TurningPoint
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 # learning curves
@@ -129,9 +126,9 @@ def test_known_curves_are_detected_from_so_many_points_each_time():
 
 
 def test_a_deviation_is_of_the_mean_variance_of_coordinates_and_a_square_of_a_whole_event():
-    data = row((1, 5), (3, 5), (1, 9), (3, 9))  # variances 1 and 4
+    data = double((1, 5), (3, 5), (1, 9), (3, 9))  # variances 1 and 4
     assert standard_deviation(data) == pytest.approx(math.sqrt(2.5))
-    assert squares(row(((1, 2), (3, 4)), ((0, 0), (0, 5)))).tolist() == [30, 25]
+    assert squares(double(((1, 2), (3, 4)), ((0, 0), (0, 5)))).tolist() == [30, 25]
 
 
 # a network and analytic denoisers
@@ -143,21 +140,23 @@ def compared() -> Compared:
     for p, places in enumerate(figures.SETS):
         found[places] = [
             SimpleNamespace(
-                per_sample=lambda of, k=k, p=p: row((1, 2), (3, 4)) * (1 + k) + 10 * p + (100 if of == "score" else 0),
-                pooled=lambda of, k=k, p=p: row(5, 6) * (1 + k) + 10 * p + (100 if of == "score" else 0),
-                by_band=row((0.1, 0.2), (0.3 + k, 0.4 - k / 10)),
-                cosine=row(0.2, 0.9 - k / 10),
+                per_sample=lambda of, k=k, p=p: (
+                    double((1, 2), (3, 4)) * (1 + k) + 10 * p + (100 if of == "score" else 0)
+                ),
+                pooled=lambda of, k=k, p=p: double(5, 6) * (1 + k) + 10 * p + (100 if of == "score" else 0),
+                by_band=double((0.1, 0.2), (0.3 + k, 0.4 - k / 10)),
+                cosine=double(0.2, 0.9 - k / 10),
             )
             for k in range(3)
         ]
     made = object.__new__(Compared)
-    levels = row(2.0, 1.0, 0.5)
+    levels = double(2.0, 1.0, 0.5)
     gaps_ = SimpleNamespace(
-        ratios=row(8, 4, 2, 1) * 2,
-        state_quartiles=lambda name: row((0, 4, 8, 12), (0, 8, 12, 16), (0, 12, 16, 20)) * len(name),
-        denoised_quartiles=lambda name: row((0, 5, 9, 13), (0, 9, 13, 17), (0, 13, 17, 21)) * len(name),
+        ratios=double(8, 4, 2, 1) * 2,
+        state_quartiles=lambda name: double((0, 4, 8, 12), (0, 8, 12, 16), (0, 12, 16, 20)) * len(name),
+        denoised_quartiles=lambda name: double((0, 5, 9, 13), (0, 9, 13, 17), (0, 13, 17, 21)) * len(name),
     )
-    gaussian = Gaussian(row(0, 0), torch.eye(2, dtype=DOUBLE), row(16, 4))
+    gaussian = Gaussian(double(0, 0), torch.eye(2, dtype=DOUBLE), double(16, 4))
     values = {"candidates": names, "gaussian": gaussian, "unit": 2.0, "times": levels, "levels": levels, "found": found,
               "gaps": gaps_}  # fmt: skip
     for name, value in values.items():
@@ -202,8 +201,8 @@ def test_trajectories_are_shown_after_their_common_start_in_units_of_the_data():
 
 def test_residuals_along_training_are_means_over_points_of_all_but_the_mean():
     residuals = {
-        2.0: {"Gaussian": row((1, 2), (3, 6)), "mean": row((1, 1), (1, 1))},
-        0.5: {"mixture": row((4, 5), (6, 7))},
+        2.0: {"Gaussian": double((1, 2), (3, 6)), "mean": double((1, 1), (1, 1))},
+        0.5: {"mixture": double((4, 5), (6, 7))},
     }
     high, low = figures.training_chart("t", residuals, (10, 100), "step").panels
     assert (high.title, low.title, high.x_label) == ("σ = 2", "σ = 0.5", "step")
@@ -216,7 +215,7 @@ def test_a_turn_is_claimed_by_the_larger_of_two_p_values():
     for p_fall, p_rise in ((0.2, 0.1), (0.1, 0.3)):
         known = turned(p_fall=p_fall, p_rise=p_rise)
         with planted("diffuscope.experiments.neural_vs_analytic.turning_point", lambda *_, known=known, **__: known):
-            claim_turning(part, "Digits", 0.5, row((1, 2, 3)), (1, 2, 3), "step")
+            claim_turning(part, "Digits", 0.5, double((1, 2, 3)), (1, 2, 3), "step")
     assert [claim.value for claim in part.claims] == [0.2, 0.3]
     assert "least at step 20 (10 to 40), 50% higher in the end" in part.claims[0].title
     assert "a rise of 20% would" in part.claims[0].because
@@ -231,7 +230,7 @@ def made_gaps(sets: int = 3, sizes: int = 4) -> Gaps:
     floor = LEVELS.square() / 2
     more = torch.arange(sizes, dtype=DOUBLE)[:, None] * floor
     train = torch.zeros(shape, dtype=DOUBLE) + floor
-    marker = row(0.1, 0.2, 0.4, 0.8)[:sizes].expand(sets, -1)
+    marker = double(0.1, 0.2, 0.4, 0.8)[:sizes].expand(sets, -1)
     return Gaps(train, train + more, train / 10, train + 2 * more, floor, marker)
 
 
@@ -283,13 +282,13 @@ def test_what_is_at_the_bound_of_noise_is_not_shown_and_a_single_level_is_no_cur
 
 
 def test_two_sets_of_samples_agree_or_not_by_their_distance_at_the_nearest_examples():
-    examples = row((0, 0), (10, 0))
-    assert float(transition._nearest(row((1, 0), (8, 0), (10, 5)), examples)) == 2
+    examples = double((0, 0), (10, 0))
+    assert float(transition._nearest(double((1, 0), (8, 0), (10, 5)), examples)) == 2
 
 
 def test_gaps_open_at_the_last_level_of_one(monkeypatch):
-    monkeypatch.setattr(gaps, "LEVELS", row(1, 2, 4, 8))
-    assert float(gaps.opening(row(5, 0.5, 4, 0.25))) == pytest.approx(4 * math.sqrt(2))
+    monkeypatch.setattr(gaps, "LEVELS", double(1, 2, 4, 8))
+    assert float(gaps.opening(double(5, 0.5, 4, 0.25))) == pytest.approx(4 * math.sqrt(2))
 
 
 # the dial of a target
@@ -307,7 +306,7 @@ def dialed() -> Dialed:
 def test_a_dial_is_claimed_set_by_set_and_shown_over_one_over_m(monkeypatch):
     known = dialed()
     monkeypatch.setattr(target_variance, "dialed", lambda _: known)
-    monkeypatch.setattr(target_variance, "chance", lambda _, n: row(n, 0.25))
+    monkeypatch.setattr(target_variance, "chance", lambda _, n: double(n, 0.25))
     part = Part("target-variance", "generalization", "s", 1)
     text = target_variance.generalization(part)
     claims = {claim.name: claim for claim in part.claims}
@@ -321,7 +320,7 @@ def test_a_dial_is_claimed_set_by_set_and_shown_over_one_over_m(monkeypatch):
         assert (claims[name].value, claims[name].required) == pytest.approx((mean.significance, mean.seen))
     inverse = torch.tensor([1 / M for M in DIAL], dtype=DOUBLE)
     slopes = [float(np.polyfit(inverse.numpy(), rows.numpy(), 1)[0]) for rows in known.heldout[-1]]
-    slope = Repeated.of(row(*slopes))
+    slope = Repeated.of(double(*slopes))
     assert (claims["dial"].value, claims["dial"].required) == pytest.approx((slope.significance, -slope.seen))
     copies, heldout, train = part.charts[0].panels
     for panel, values in ((copies, known.copied), (heldout, known.heldout[-1]), (train, known.train[-1])):
@@ -347,10 +346,10 @@ def test_a_variance_of_gradients_is_a_line_through_its_exact_ends(monkeypatch):
     from diffuscope.experiments.target_variance.gradients import Gradients
 
     monkeypatch.setattr(target_variance, "FINITE", (1, 2, 8))
-    sample = row(-1, 0, 1)
+    sample = double(-1, 0, 1)
     squares_ = torch.stack([sample + 5, *(sample * k + 5 + 4 / M for k, M in enumerate((1, 2, 8)))])
     influence = torch.stack([sample * (k + 2) for k in range(4)])
-    found = Gradients(squares_, influence, row(3, 3, 3, 3 - 0.5), 4 + 0 * sample)
+    found = Gradients(squares_, influence, double(3, 3, 3, 3 - 0.5), 4 + 0 * sample)
     monkeypatch.setattr(target_variance, "sample_gradients", lambda _: found)
     part = Part("target-variance", "gradient", "s", 1)
     text = target_variance.gradient(part)

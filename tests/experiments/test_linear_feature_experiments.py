@@ -9,12 +9,9 @@ from answering import failures, planted
 from diffuscope.experiments import closure, feature_kernel, find
 from diffuscope.findings import HeatMap
 from diffuscope.theory.variance import FieldRuns, GaussianBumps, LinearEnsemble, LinearFeatures, Population, Products
+from numbers_in_tests import seeded
 
 HERE = "diffuscope.experiments"
-
-
-def stream(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_both_are_found_by_name():
@@ -29,7 +26,7 @@ def test_the_trained_variance_is_the_theorys_at_many_examples_and_its_error_that
     )
     bumps = feature_kernel.bumps_of(4)
     kernel = LinearFeatures.of(population, bumps, samples=64 * 16, ridge=feature_kernel.RIDGE)
-    compared = feature_kernel.compare(kernel, 200, stream())
+    compared = feature_kernel.compare(kernel, 200, seeded())
     ratios, errors = compared.ratios(kernel)
     assert bool((errors > 0.01).all())
     assert bool((errors < 0.12).all())
@@ -56,7 +53,7 @@ def test_gaussian_fields_of_the_closure_have_the_mean_of_other_models(monkeypatc
     """Two independent means of 40 models and fields, and the error of the moments: five standard errors."""
     monkeypatch.setattr(closure, "RUNS", 40)
     monkeypatch.setattr(closure, "STEPS", 20)
-    trained, gaussian = closure.runs(64, stream())
+    trained, gaussian = closure.runs(64, seeded())
     assert len(trained) == len(gaussian) == 40
     error = (2 * (trained.denoised.var(0) + gaussian.denoised.var(0)) / 40).sqrt()
     assert float(((trained.denoised.mean(0) - gaussian.denoised.mean(0)) / error).abs().max()) < 5
@@ -65,7 +62,7 @@ def test_gaussian_fields_of_the_closure_have_the_mean_of_other_models(monkeypatc
 
 
 def test_shares_of_cells_add_up_with_the_error_of_their_mean():
-    uniform = torch.rand(100, closure.TRAJECTORIES, 1, dtype=torch.float64, generator=stream()) * 3 - 1.5
+    uniform = torch.rand(100, closure.TRAJECTORIES, 1, dtype=torch.float64, generator=seeded()) * 3 - 1.5
     mean, error = closure.cell_shares(FieldRuns(uniform[:, :2, 0], uniform))
     cells, n = len(closure.EDGES) - 1, 100 * closure.TRAJECTORIES
     assert float(mean.sum()) == pytest.approx(1, abs=1e-12)

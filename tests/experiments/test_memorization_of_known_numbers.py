@@ -5,18 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.experiments import Part
 from diffuscope.experiments import memorization_transition as transition
 from diffuscope.experiments.memorization_transition.gaps import LEVELS, Gaps
 from diffuscope.findings import Repeated, Rule, jackknife
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 def made_ladder(sizes=(8, 64, 512), sets: int = 3, generated=None):
@@ -40,13 +37,13 @@ def test_shares_of_copies_are_claimed_against_chance_and_held_out_examples(monke
     monkeypatch.setattr(transition, "climbed", lambda _: ladder)
     monkeypatch.setattr(transition, "SAMPLES", 10)
     monkeypatch.setattr(transition, "copies", copies)
-    monkeypatch.setattr(transition, "chance", lambda _, n: row(0.01 * n / 8, 0.11))
+    monkeypatch.setattr(transition, "chance", lambda _, n: double(0.01 * n / 8, 0.11))
     part = Part("memorization-transition", "share", "s", 1)
     text = transition.share(part)
     assert {shape for _, shape in asked} == {(10, 2)}
     assert len(asked) == 3 * 3 * (1 + transition.HELD_OUT_SETS)
     claims = {claim.name: claim for claim in part.claims}
-    few = Repeated.of(row(0.6, 0.7, 0.8))
+    few = Repeated.of(double(0.6, 0.7, 0.8))
     assert (claims["small-ratio"].value, claims["small-ratio"].required) == pytest.approx((few.low, 0.22))
     assert (claims["large"].value, claims["large"].required) == pytest.approx((0.0, 0.0))
     assert claims["power"].value == pytest.approx(0, abs=1e-12)
@@ -66,13 +63,13 @@ def test_shares_of_copies_are_claimed_against_chance_and_held_out_examples(monke
 @pytest.mark.parametrize("factor", [2.0, 0.5])
 def test_gaps_open_at_multiples_of_the_marker_and_of_the_memorizer(factor, monkeypatch):
     """Gaps that fall like the square of sigma, from a memorizer's opening at 1.5 and 1.2 times the marker."""
-    marker = row(0.5, 0.2, 0.1, 0.05).expand(3, -1)
+    marker = double(0.5, 0.2, 0.1, 0.05).expand(3, -1)
     nothing = torch.zeros(3, 4, len(LEVELS), dtype=DOUBLE)
     floor = torch.ones(len(LEVELS), dtype=DOUBLE)
-    at = marker * row(9.0, 1.5, 1.5, 1.2)
+    at = marker * double(9.0, 1.5, 1.5, 1.2)
     memorizer = (at[..., None] / LEVELS) ** 2
     network = memorizer * factor**2
-    network[:, -1] = row(0.1, 0.101, 0.102)[:, None]
+    network[:, -1] = double(0.1, 0.101, 0.102)[:, None]
     found = Gaps(nothing, network, nothing, memorizer, floor, marker)
     monkeypatch.setattr(transition, "climbed", lambda _: made_ladder((8, 64, 128, 512)))
     monkeypatch.setattr(transition, "measured", lambda *_: found)
@@ -83,7 +80,7 @@ def test_gaps_open_at_multiples_of_the_marker_and_of_the_memorizer(factor, monke
     assert "1.20 to 1.50 over the sizes" in claims["marker"].because
     assert claims["network-opens"].value == pytest.approx(math.log(2))
     assert claims["network-opens"].required == pytest.approx(math.log(3))
-    assert claims["network-closed"].value == pytest.approx(Repeated.of(row(0.1, 0.101, 0.102)).high)
+    assert claims["network-closed"].value == pytest.approx(Repeated.of(double(0.1, 0.101, 0.102)).high)
     assert "opens near its memorizer's at n = 64 and at no level at 512." in text
 
 
@@ -109,14 +106,14 @@ def test_networks_of_disjoint_sets_are_compared_over_all_pairs(last, monkeypatch
     monkeypatch.setattr(transition, "STARTS", 6)
     monkeypatch.setattr(transition, "RECALLED", 4)
     monkeypatch.setattr(transition, "_recalled", lambda ladder, given, which: torch.stack(  # noqa: ARG005
-        [row(0.0, 10.0 * (k % 2)) + row(which, 0.0) for k in range(len(given))]
+        [double(0.0, 10.0 * (k % 2)) + double(which, 0.0) for k in range(len(given))]
     )[:, None].expand(-1, 3, -1))  # fmt: skip
     near = {8: 0.4, 64: 0.9, 512: last}
 
     def nearest(x, examples):
         """Of samples; of fresh draws it is one. The last size has a little spread over the sets."""
         spread = 0.0001 * (float(examples[0, 0]) - 1) if len(examples) == 512 else 0.0
-        return row(near[len(examples)] + spread if len(x) == 6 else 1.0)[0]
+        return double(near[len(examples)] + spread if len(x) == 6 else 1.0)[0]
 
     monkeypatch.setattr(transition, "_nearest", nearest)
     part = Part("memorization-transition", "agreement", "s", 1)
@@ -141,11 +138,11 @@ def test_networks_of_disjoint_sets_are_compared_over_all_pairs(last, monkeypatch
     assert b.y == pytest.approx((0.4, 0.9, last))
     assert recalled.y == pytest.approx([of(1.0)] * 3)
     claims = {claim.name: claim for claim in part.claims}
-    far = Repeated.of(row(last - 0.0001, last, last + 0.0001))
+    far = Repeated.of(double(last - 0.0001, last, last + 0.0001))
     assert claims["fresh"].value == pytest.approx(0.1 + far.mean - far.low)
     assert claims["fresh"].required == 0.15
-    fell = jackknife(lambda kept: 1 - row(*[pairs[2][int(k)] for k in of_pairs(kept)]).mean()
-                     / row(*[pairs[0][int(k)] for k in of_pairs(kept)]).mean(), 3)  # fmt: skip
+    fell = jackknife(lambda kept: 1 - double(*[pairs[2][int(k)] for k in of_pairs(kept)]).mean()
+                     / double(*[pairs[0][int(k)] for k in of_pairs(kept)]).mean(), 3)  # fmt: skip
     assert claims["agree"].value == pytest.approx(fell.low)
     assert f"a falls from {a.y[0]:.2f} to {a.y[-1]:.2f}" in text
     assert f"b rises from 0.40 to {last:.2f}" in text

@@ -3,24 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.experiments import Part, variance_on_digits
 from diffuscope.experiments.variance_on_digits import Compared, RankCorrelation
 from diffuscope.findings import Intervals, Points
 from diffuscope.schedules import VE
+from numbers_in_tests import double, seeded
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 def test_the_scale_of_a_network_sets_its_levels_and_those_of_its_samples():
@@ -43,11 +36,11 @@ def test_orders_that_agree_or_disagree_have_the_correlations_of_ranks(monkeypatc
 
 def test_samples_of_every_member_begin_at_the_same_starts():
     """Points: Euler's method of the probability flow leads from x at sigma to m + (x - m) s / sigma."""
-    members = [ExactDenoiser(Gaussian.isotropic(row(m, 0.0), 0.0), VE()) for m in (1.0, -2.0)]
-    starts = row((10.0, 3.0), (4.0, -5.0))
-    found = variance_on_digits.samples_of(members, starts, row(8.0, 4.0, 1.0))
+    members = [ExactDenoiser(Gaussian.isotropic(double(m, 0.0), 0.0), VE()) for m in (1.0, -2.0)]
+    starts = double((10.0, 3.0), (4.0, -5.0))
+    found = variance_on_digits.samples_of(members, starts, double(8.0, 4.0, 1.0))
     for made, m in zip(found, (1.0, -2.0), strict=True):
-        torch.testing.assert_close(made, row(m, 0.0) + (starts - row(m, 0.0)) / 8)
+        torch.testing.assert_close(made, double(m, 0.0) + (starts - double(m, 0.0)) / 8)
 
 
 def correlation(value: float, p: float = 0.0005) -> RankCorrelation:
@@ -55,9 +48,9 @@ def correlation(value: float, p: float = 0.0005) -> RankCorrelation:
 
 
 def known_measures() -> Compared:
-    predicted = row(1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-    return Compared(predicted, row(*[0.1] * 5, 0.7), predicted + 1, 3 * predicted, predicted / 4,
-                    row(1.0, 0.8, 0.5, 0.5, 0.25, 0.0))  # fmt: skip
+    predicted = double(1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    return Compared(predicted, double(*[0.1] * 5, 0.7), predicted + 1, 3 * predicted, predicted / 4,
+                    double(1.0, 0.8, 0.5, 0.5, 0.25, 0.0))  # fmt: skip
 
 
 def answering(values, monkeypatch):

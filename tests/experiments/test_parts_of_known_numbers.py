@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.experiments import (
     Part,
@@ -23,16 +23,9 @@ from diffuscope.findings import Area, Groups, Line, Points
 from diffuscope.samplers import Heun, instant
 from diffuscope.theory.variance import ClosureReport, FieldRuns
 from diffuscope.theory.variance.closure import Cumulant, Distance
+from numbers_in_tests import double, seeded
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 # a fixed start
@@ -95,7 +88,7 @@ def test_v_star_is_exact_after_ten_steps_for_all_variances_and_beta_and_beta_til
 def test_the_weight_of_the_nearer_mode_is_counted_by_the_sign(monkeypatch):
     """Of four samples of each kind two are positive, one is zero: a half."""
     monkeypatch.setattr(dps_is_biased, "SAMPLES", 400)
-    made = iter([row(1, 2, 0, -1), row(1, 2, 3, -1), row(1, 0, 0, -1), row(0, -2, -3, -4)])
+    made = iter([double(1, 2, 0, -1), double(1, 2, 3, -1), double(1, 0, 0, -1), double(0, -2, -3, -4)])
     monkeypatch.setattr(dps_is_biased, "drawn", lambda *_: next(made)[:, None])
     part = Part("dps-is-biased", "two-modes", "s", 1)
     text = dps_is_biased.two_modes(part)
@@ -144,7 +137,7 @@ def test_intervals_cover_where_the_truth_is_within_them(monkeypatch):
 
 def report(low: float, high: float, kurtosis: float) -> ClosureReport:
     """Bounds of the distance, and a median kurtosis of an interval of one to either side."""
-    one = row(0.0)
+    one = double(0.0)
     distance = Distance(high, 0.0, high / 10, high, low, 0.0)
     cumulant = Cumulant(one, one, one, kurtosis, kurtosis - 1, kurtosis + 1)
     return ClosureReport(50, cumulant, cumulant, (distance,), 0.1, 1.0)
@@ -176,7 +169,7 @@ def test_a_closure_is_claimed_by_its_bounds_and_tails(last, values):
 
 def test_shares_of_cells_have_two_standard_errors_over_runs(monkeypatch):
     monkeypatch.setattr(closure, "TRAJECTORIES", 4)
-    x = row((0.01, 0.01, 0.01, 9.0), (0.01, 0.7, 0.7, 0.7))[..., None]
+    x = double((0.01, 0.01, 0.01, 9.0), (0.01, 0.7, 0.7, 0.7))[..., None]
     runs = FieldRuns(torch.zeros(2, 1, dtype=DOUBLE), x)
     one, same = marks_of(closure.histograms(256, runs, runs), Line)
     k, far = one.x.index(pytest.approx(0.025)), one.x.index(pytest.approx(0.725))
@@ -198,10 +191,10 @@ def test_an_ornstein_uhlenbeck_path_and_what_it_conserves_by_hand():
     middle = math.sinh(0.65) / math.sinh(1.3)
     assert x[2].tolist() == pytest.approx([0, 4 * middle], abs=1e-12)
     E, L, S = ornstein_uhlenbeck.conserved(T)
-    velocity = row(4 * math.cosh(0.65) / math.sinh(1.3), 0)  # in the middle
+    velocity = double(4 * math.cosh(0.65) / math.sinh(1.3), 0)  # in the middle
     assert pytest.approx(float(velocity[0]) ** 2 - (4 * middle) ** 2) == E
     assert pytest.approx(-4 * middle * float(velocity[0])) == L
-    off = row(2 + 2 * math.exp(-T), 2 - 2 * math.exp(-T))
+    off = double(2 + 2 * math.exp(-T), 2 - 2 * math.exp(-T))
     assert pytest.approx(float(off @ off) / (2 * (1 - math.exp(-2 * T)))) == S
 
 
@@ -209,12 +202,12 @@ def test_a_curve_to_begin_with_is_bent_upward_by_a_sine():
     curve = maier_stein.bent(0.2)
     assert (curve[0].tolist(), curve[-1].tolist()) == ([-1, 0], pytest.approx([0, 0], abs=1e-12))
     assert curve[:, 1].tolist() == pytest.approx([0.2 * math.sin(math.pi * (x + 1)) for x in curve[:, 0].tolist()])
-    drift = maier_stein.dynamics(3.0).drift_at(row((2, 0.5)), torch.zeros(1))
+    drift = maier_stein.dynamics(3.0).drift_at(double((2, 0.5)), torch.zeros(1))
     assert drift.tolist() == [[2 - 8 - 3 * 2 * 0.25, -5 * 0.5]]
 
 
 def test_the_mixture_at_time_zero_is_the_data_and_later_the_noised_data():
-    x = row((-2.0,), (0.3,), (1.0,))
+    x = double((-2.0,), (0.3,), (1.0,))
     pair = mixture_forward.PAIR
     components = torch.distributions.Normal(pair.means[:, 0], pair.tail_variances.sqrt())
     exact = (components.log_prob(x).exp() @ pair.weights).log()
@@ -263,8 +256,8 @@ def test_the_best_level_of_a_jump_is_that_of_least_error_at_each_budget(monkeypa
         off = by_level[sigma][{5: 0, 9: 1}[steps]] if isinstance(sampler, Heun) else unlimited[sigma]
         return torch.full_like(x, off)
 
-    mixture = GaussianMixture.isotropic(row(1.0), row((0.0, 0.0)), row(1.0))
-    gaussian = Gaussian(row(0, 0), torch.eye(2, dtype=DOUBLE), row(1, 1))
+    mixture = GaussianMixture.isotropic(double(1.0), double((0.0, 0.0)), double(1.0))
+    gaussian = Gaussian(double(0, 0), torch.eye(2, dtype=DOUBLE), double(1, 1))
     for name, value in {
         "BUDGETS": (9, 17), "STARTS": 4, "integrated": integrated, "digits": lambda _: (None, gaussian, mixture),
         "teleport": lambda gaussian, schedule, x, begin, end: x,  # noqa: ARG005

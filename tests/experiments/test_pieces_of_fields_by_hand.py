@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from answering import planted
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.experiments import (
@@ -25,12 +25,9 @@ from diffuscope.findings import Groups, HeatMap
 from diffuscope.physics import at_nodes
 from diffuscope.physics.kernel_prior import KernelPrior
 from diffuscope.schedules import VE, VP
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 class Affine:
@@ -52,7 +49,7 @@ class Affine:
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_one_step_of_euler_s_method_by_hand(eta):
     """In the plane, with a matrix that is not symmetric: A = I - (1 + eta^2) s (I - P) with s = 1 - LOW / HIGH."""
-    P, c, one = row((0.5, 0.2), (-0.1, 0.7)), row(1.0, -2.0), torch.eye(2, dtype=DOUBLE)
+    P, c, one = double((0.5, 0.2), (-0.1, 0.7)), double(1.0, -2.0), torch.eye(2, dtype=DOUBLE)
     shrink = 1 - affine_steps.LOW / affine_steps.HIGH
     A = one - (1 + eta**2) * shrink * (one - P)
     mean = (1 + eta**2) * shrink * c
@@ -69,15 +66,15 @@ def test_a_limit_is_extrapolated_from_two_doublings_and_says_what_the_last_one_c
 
     def known(denoiser, D, steps, eta):  # noqa: ARG001
         off = 3 / steps + 5 / steps**2
-        return affine_steps.Moments(row(1 + off, 2 - off), row((4 - off, off), (off, 7 + off)))
+        return affine_steps.Moments(double(1 + off, 2 - off), double((4 - off, off), (off, 7 + off)))
 
     with planted("diffuscope.experiments.affine_steps.euler", known):
         end, change = affine_steps.extrapolated(
             Affine(
-                row(
+                double(
                     (1.0,),
                 ),
-                row(0.0),
+                double(0.0),
             ),
             1,
         )
@@ -93,8 +90,8 @@ def test_the_denoiser_of_a_gaussian_on_the_line_and_its_noised_moments():
     schedule = VP()
     denoiser = GaussianDenoiser(schedule, 1.5, 0.25)
     alpha, sigma = float(schedule.alpha(0.4)), float(schedule.sigma(0.4))
-    x = row((0.0,), (2.0,))
-    exact = Gaussian.isotropic(row(1.5), 0.25)
+    x = double((0.0,), (2.0,))
+    exact = Gaussian.isotropic(double(1.5), 0.25)
     torch.testing.assert_close(denoiser(x, 0.4), exact.denoise(x, alpha, sigma), rtol=1e-10, atol=1e-12)
     assert denoiser.marginal(0.4) == pytest.approx((1.5 * alpha, 0.25 * alpha**2 + sigma**2))
     assert float(GaussianDenoiser(schedule, 1.5)(x, 0.4)[1]) == 1.5
@@ -142,7 +139,7 @@ def test_samples_of_a_guide_begin_with_noise_at_the_highest_level(monkeypatch):
 
 def test_an_error_of_a_variance_is_relative_on_either_side(monkeypatch):
     for variance in (0.3, 0.1):
-        known = affine_steps.Moments(row(0.0), row((variance,)))
+        known = affine_steps.Moments(double(0.0), double((variance,)))
         monkeypatch.setattr(dps_is_biased, "euler", lambda *_, known=known: known)
         assert dps_is_biased.error_of("DPS", 0.5, 10) == pytest.approx(0.5)
 
@@ -181,7 +178,7 @@ def test_what_a_projected_sampler_ends_at_by_a_series_in_the_correlation():
 
 
 def test_the_energy_of_a_trajectory_is_that_of_its_last_row():
-    fields = row(((1, 2), (3, 4)), ((9, 9), (0, 2)))
+    fields = double(((1, 2), (3, 4)), ((9, 9), (0, 2)))
     assert constraint_is_not_posterior.energy(fields).tolist() == [[12.5], [2.0]]
 
 
@@ -208,7 +205,7 @@ def test_residuals_are_those_of_inner_nodes_and_relative_to_what_the_stencil_can
     fields = torch.stack([torch.stack([0 * x - 2, x**2]), torch.stack([0 * x + 1, 3 * x**2])])
     found = poisson.residuals(grid, fields)
     assert found.shape == (2, 63)
-    torch.testing.assert_close(found, row((0.0,), (-7.0,)).expand(2, 63), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(found, double((0.0,), (-7.0,)).expand(2, 63), rtol=1e-8, atol=1e-8)
     assert poisson.relative_residual(grid, fields) == pytest.approx(7 / (4 * 64**2 * 3))
     plane = poisson.square()
     u = plane.coordinates[..., 0] ** 2
@@ -218,7 +215,7 @@ def test_residuals_are_those_of_inner_nodes_and_relative_to_what_the_stencil_can
 
 def test_a_guide_sees_the_boundary_values_of_u_alone():
     grid = poisson.interval()
-    y = row(0.5, -0.25)
+    y = double(0.5, -0.25)
     for prior, channel in ((poisson.sine_prior(grid, 3), None), (poisson.joint_sine_prior(grid, 3), 1)):
         guide = poisson.boundary_of(grid, prior, y)
         found = poisson.run(guide, 3, torch.Generator().manual_seed(0), steps=10)
@@ -234,7 +231,7 @@ def test_a_run_begins_with_noise_of_the_highest_level(monkeypatch):
         return start
 
     monkeypatch.setattr(poisson, "sample", kept)
-    guide = poisson.boundary_of(poisson.interval(), poisson.sine_prior(poisson.interval(), 3), row(0.5, -0.25))
+    guide = poisson.boundary_of(poisson.interval(), poisson.sine_prior(poisson.interval(), 3), double(0.5, -0.25))
     poisson.run(guide, 40, torch.Generator().manual_seed(0), 0.5, 7)
     assert seen["start"].shape == (40, 65)
     assert float(seen["start"].std()) == pytest.approx(100, rel=0.06)
@@ -243,7 +240,7 @@ def test_a_run_begins_with_noise_of_the_highest_level(monkeypatch):
 
 
 def test_a_field_is_drawn_with_its_first_axis_to_the_right():
-    panel = poisson.heat_panel("f", torch.arange(3, dtype=DOUBLE), row((1, 2), (3, 4)))
+    panel = poisson.heat_panel("f", torch.arange(3, dtype=DOUBLE), double((1, 2), (3, 4)))
     (heat,) = marks_of(panel, HeatMap)
     assert heat.values == ((1, 3), (2, 4))
     assert (panel.title, heat.x_edges, panel.equal_scales) == ("f", (0, 1, 2), True)
@@ -259,18 +256,18 @@ def data(channels=("pressure", "log of the coefficient")) -> Data:
 
 
 def problem(truth) -> Sensed:
-    return Sensed(truth, at_nodes(torch.tensor([0]), tuple(truth.shape), 0.1), row(0.0))
+    return Sensed(truth, at_nodes(torch.tensor([0]), tuple(truth.shape), 0.1), double(0.0))
 
 
 def test_a_gaussian_prior_covers_what_is_at_the_end_of_its_interval(monkeypatch):
     z = 1.6448536
     given = SimpleNamespace(
-        mean=row((z * 2.0, 0.0), (1.0, 2.0)),
-        variance=row((4.0, 4.0), (0.0, -1e-18)),
+        mean=double((z * 2.0, 0.0), (1.0, 2.0)),
+        variance=double((4.0, 4.0), (0.0, -1e-18)),
         sample=lambda n, generator: torch.zeros(n, 2, 2, dtype=DOUBLE),  # noqa: ARG005
     )
     monkeypatch.setattr(KernelPrior, "given", lambda *_: given)
-    truth = row((0.0, z * 2.0 + 1e-6), (1.0, 2.0))
+    truth = double((0.0, z * 2.0 + 1e-6), (1.0, 2.0))
     found = sparse_fields.regressed(KernelPrior(data().train, 0.0), problem(truth), torch.Generator())
     assert found.covered.tolist() == [[True, False], [True, True]]
     assert found.errors.tolist() == pytest.approx([(2 * (2 * z) ** 2) / 2, 0.0], rel=1e-5)
@@ -287,8 +284,8 @@ def test_samples_that_diverged_count_with_the_largest_number_kept(monkeypatch):
         return x
 
     monkeypatch.setattr(sparse_fields, "generate", known)
-    denoiser = ExactDenoiser(Gaussian.isotropic(row(0.0), 1.0), VE())
-    found = sparse_fields.sampled(denoiser, row((1.0, 5.0)), 7)
+    denoiser = ExactDenoiser(Gaussian.isotropic(double(0.0), 1.0), VE())
+    found = sparse_fields.sampled(denoiser, double((1.0, 5.0)), 7)
     assert asked == {"n": 19, "steps": 19, "seed": 7, "event_shape": (1, 2)}
     # means 0 and 2; variances 2e12 / 18 and (38 - 2)^2 + 18 * 4, over 18; a 19th of each is taken off
     variances = 2e12 / 18, (36**2 + 18 * 4) / 18
@@ -301,7 +298,7 @@ def test_samples_that_diverged_count_with_the_largest_number_kept(monkeypatch):
 def inferred(error: float, other: float, share: int) -> Inferred:
     covered = torch.arange(4).reshape(2, 2) < share
     return Inferred(
-        row(error, other), torch.stack([covered, ~covered]), torch.full((2, 2, 2), error, dtype=DOUBLE),
+        double(error, other), torch.stack([covered, ~covered]), torch.full((2, 2, 2), error, dtype=DOUBLE),
         torch.zeros(DRAWS, 2, 2, 2, dtype=DOUBLE),
     )  # fmt: skip
 
@@ -360,10 +357,10 @@ def test_pull_and_weight_are_those_of_least_error_on_validation_fields_with_seed
     known, seen = data(), []
 
     def of_pull(prior, each):  # noqa: ARG001
-        return row(1.0, 1.0) * abs(prior.a - 0.8)
+        return double(1.0, 1.0) * abs(prior.a - 0.8)
 
     def method(error):
-        return Inferred(row(error, error), torch.ones(2, 2, 2, dtype=torch.bool), known.test[0], known.test[:1])
+        return Inferred(double(error, error), torch.ones(2, 2, 2, dtype=torch.bool), known.test[0], known.test[:1])
 
     def by_dps(prior, weight, each, seed):  # noqa: ARG001
         seen.append((prior.a, weight, seed))

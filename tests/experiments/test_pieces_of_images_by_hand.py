@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from chart_reading import marks_of
 
+from chart_reading import marks_of
 from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
@@ -27,16 +27,9 @@ from diffuscope.findings import Groups, Line, Points, Rule
 from diffuscope.samplers import model_times
 from diffuscope.schedules import VE
 from diffuscope.theory.geometry import Trajectories, emerged_share
+from numbers_in_tests import double, seeded
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 # trajectories
@@ -74,9 +67,9 @@ def test_the_times_of_ddim_are_every_nineteenth_down_to_the_first():
 
 def test_emergence_is_shown_beside_that_of_gaussian_data(monkeypatch):
     monkeypatch.setattr(emergence, "SHOWN", (0, 2))
-    ratios = row(8.0, 2.0, 0.5)
-    shares = torch.ones(3, 4, 3, dtype=DOUBLE) * row(0.25, 0.5, 1.0)[:, None, None] * row(1, 2, 3)
-    variances, levels = row(9.0, 4.0, 1.0), row(3.5, 2.5, 1.5)
+    ratios = double(8.0, 2.0, 0.5)
+    shares = torch.ones(3, 4, 3, dtype=DOUBLE) * double(0.25, 0.5, 1.0)[:, None, None] * double(1, 2, 3)
+    variances, levels = double(9.0, 4.0, 1.0), double(3.5, 2.5, 1.5)
     part = Part("emergence", "network", "s", 1)
     emergence.chart_emergence(part, "a network", at_ratios(ratios), shares, variances, levels)
     curves, scatter = part.charts[0].panels
@@ -120,7 +113,7 @@ def test_trajectories_begin_with_noise_of_the_first_level_and_a_noised_sample(mo
 
 
 def test_numbers_are_listed_with_two_digits():
-    assert perturbation.listed(row(1.005, 0.333)) == "1.00, 0.33"
+    assert perturbation.listed(double(1.005, 0.333)) == "1.00, 0.33"
 
 
 def falling() -> Gaussian:
@@ -162,7 +155,7 @@ def made_moved(**changes) -> Moved:
     """Distances of two samples and two directions after each push: 8, 4, 2 for principal ones and so on."""
     steps = len(variations.PUSHED_AFTER)
     fall = 2.0 ** -torch.arange(steps, dtype=DOUBLE)[:, None, None]
-    spread = row((0.5, 2.0), (2.0, 0.5))  # geometric mean 1, arithmetic mean 5/4
+    spread = double((0.5, 2.0), (2.0, 0.5))  # geometric mean 1, arithmetic mean 5/4
     kinds = {"principal": 8.0, "random": 2.0, "expected": 4.0, "expected_random": 1.0} | changes
     made = {name: size * fall * spread for name, size in kinds.items()}
     return Moved(rotation(len(model_times(exact(), variations.STEPS)), 1), 1.0, **made)
@@ -183,10 +176,10 @@ def test_pushes_are_compared_by_geometric_means():
 
 
 def test_energies_of_a_gaussian_by_hand():
-    known = Gaussian(row(3, 4), torch.eye(2, dtype=DOUBLE), row(4, 1))
+    known = Gaussian(double(3, 4), torch.eye(2, dtype=DOUBLE), double(4, 1))
     assert cifar_moments.denoised_energy(known, 2.0) == pytest.approx(25 + 16 / 8 + 1 / 5)
     assert cifar_moments.score_energy(known, 2.0) == pytest.approx(1 / 8 + 1 / 5)
-    images, noise = row((1, 0), (0, 2)), row(((1, 1), (0, 0)), ((2, 0), (0, 1)))
+    images, noise = double((1, 0), (0, 2)), double(((1, 1), (0, 0)), ((2, 0), (0, 1)))
     found = cifar_moments._energy(lambda x, alpha, _: x * alpha, images, noise, 3.0)
     assert found.tolist() == [(16 + 9 + 0 + 4) / 2, (49 + 0 + 25) / 2]
     assert cifar_moments._apart({1.0: 2.2, 2.0: 3.0}, {1.0: 2.0, 2.0: 4.0}) == pytest.approx(0.25)
@@ -198,7 +191,7 @@ def test_a_spectrum_is_shown_and_counted_and_energies_beside_the_published(monke
     monkeypatch.setattr(cifar_moments, "SPECTRUM", (8.0, 4.1))
     monkeypatch.setattr(cifar_moments, "DENOISED", {2.0: 10.0})
     monkeypatch.setattr(cifar_moments, "SCORE", {1.0: 2.0, 2.0: 1.0})
-    known = Gaussian(row(3, 4, 0, 0, 0), torch.eye(5, dtype=DOUBLE), row(8, 4, 2, 1, 1))
+    known = Gaussian(double(3, 4, 0, 0, 0), torch.eye(5, dtype=DOUBLE), double(8, 4, 2, 1, 1))
     monkeypatch.setattr(cifar_moments, "cifar", lambda: SimpleNamespace(gaussian=known))
     part = Part("cifar-moments", "images", "s", 1)
     text = cifar_moments.images(part)
@@ -232,11 +225,11 @@ def test_a_spectrum_is_shown_and_counted_and_energies_beside_the_published(monke
 
 def constant(*values) -> Gaussian:
     """What answers every state by these values."""
-    return Gaussian.isotropic(row(*values), 0.0)
+    return Gaussian.isotropic(double(*values), 0.0)
 
 
 def test_errors_are_means_over_coordinates_at_the_same_states():
-    x_0 = row((1, 2), (3, 4))
+    x_0 = double((1, 2), (3, 4))
     found = held_out_leak.errors(constant(1, 0), constant(3, 3), x_0, 0.5, seeded())
     assert found.empirical.tolist() == [2, 10]
     assert found.gaussian.tolist() == [2.5, 0.5]
@@ -246,7 +239,7 @@ def test_errors_are_means_over_coordinates_at_the_same_states():
 
 
 def test_a_flip_is_a_lead_of_the_memorizer_at_training_points_and_of_the_gaussian_at_others():
-    one, other = Errors(row(1, 2, 3), row(2, 4, 6)), Errors(row(2, 5, 4), row(1, 2, 3))
+    one, other = Errors(double(1, 2, 3), double(2, 4, 6)), Errors(double(2, 5, 4), double(1, 2, 3))
     part = Part("held-out-leak", "digits", "s", 1)
     held_out_leak.claim_flip(part, "Digits", {"training": one, "held-out": other})
     training, heldout = part.claims
@@ -262,7 +255,7 @@ def test_errors_of_images_are_in_units_of_pixels_from_minus_one_to_one(monkeypat
     known = Cifar(data, Gaussian.isotropic(torch.zeros(data.event_shape, dtype=DOUBLE), 1.0), 8.0)
     monkeypatch.setattr(held_out_leak, "cifar", lambda: known)
     monkeypatch.setattr(held_out_leak, "Empirical", lambda _: constant(0.0))
-    made, asked = iter([(row(1, 2, 3), row(4, 5, 7)), (row(6, 8, 9), row(4, 6, 5))]), []
+    made, asked = iter([(double(1, 2, 3), double(4, 5, 7)), (double(6, 8, 9), double(4, 6, 5))]), []
 
     def errors(empirical, gaussian, points, sigma, generator):  # noqa: ARG001
         asked.append((len(points), sigma))

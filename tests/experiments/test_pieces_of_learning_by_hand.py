@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from chart_reading import lines_of, marks_of
 
+from chart_reading import lines_of, marks_of
 from diffuscope.denoisers import LinearDenoiser
 from diffuscope.exact import Gaussian, GaussianMixture, Ring
 from diffuscope.experiments import Part, boundary_map, double_moon, entropy, finite_data, support, teleport
@@ -17,12 +17,9 @@ from diffuscope.experiments.spectral_bias import linear_training as training
 from diffuscope.experiments.support import starts
 from diffuscope.findings import HeatMap, Line, Points
 from diffuscope.samplers import Heun, instant
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 # linear training
@@ -41,11 +38,11 @@ def test_looks_are_the_start_every_twelfth_step_and_the_last():
 
 
 def test_gains_are_along_the_columns_of_the_vectors():
-    weights, vectors = row((1.0, 2.0), (3.0, 4.0)), row((0.6, -0.8), (0.8, 0.6))
-    first = row(0.6, 0.8) @ weights @ row(0.6, 0.8)
-    second = row(-0.8, 0.6) @ weights @ row(-0.8, 0.6)
+    weights, vectors = double((1.0, 2.0), (3.0, 4.0)), double((0.6, -0.8), (0.8, 0.6))
+    first = double(0.6, 0.8) @ weights @ double(0.6, 0.8)
+    second = double(-0.8, 0.6) @ weights @ double(-0.8, 0.6)
     found = training.gains([weights, 2 * weights], vectors)
-    torch.testing.assert_close(found, torch.stack([torch.stack([first, second])] * 2) * row(1, 2)[:, None])
+    torch.testing.assert_close(found, torch.stack([torch.stack([first, second])] * 2) * double(1, 2)[:, None])
 
 
 def test_noise_levels_are_nodes_of_a_rule_in_their_logarithm():
@@ -61,25 +58,25 @@ class Known(LinearDenoiser):
     """A linear denoiser that answers by t times a matrix, and what it is given."""
 
     def map_at(self, t):
-        return torch.eye(2, dtype=DOUBLE) + t * row((0.1, 0.2), (0.0, -0.3)), row(0.0, 0.0)
+        return torch.eye(2, dtype=DOUBLE) + t * double((0.1, 0.2), (0.0, -0.3)), double(0.0, 0.0)
 
 
 def test_what_is_generated_is_the_exponential_of_the_weighted_maps():
-    moved = torch.linalg.matrix_exp((2 * 0.5 + 3 * 0.25) * row((0.1, 0.2), (0.0, -0.3)))
-    vectors = row((0.6, -0.8), (0.8, 0.6))
+    moved = torch.linalg.matrix_exp((2 * 0.5 + 3 * 0.25) * double((0.1, 0.2), (0.0, -0.3)))
+    vectors = double((0.6, -0.8), (0.8, 0.6))
     expected = torch.stack([(moved.T @ vectors[:, k]).square().sum() for k in range(2)])
-    found = training.generated_gains(Known.__new__(Known), row(0.5, 0.25), row(2, 3), vectors)
+    found = training.generated_gains(Known.__new__(Known), double(0.5, 0.25), double(2, 3), vectors)
     torch.testing.assert_close(found, expected)
 
 
 def test_an_error_is_a_share_of_the_height_of_its_own_curve():
-    closed = row((0.0, 0.0), (2.0, -10.0), (4.0, 5.0))
-    assert largest_error(closed + row((0.4, 0.5), (0.0, 0.0), (0.0, -0.9)), closed) == pytest.approx(0.1)
-    assert largest_error(closed - row((0.0, 0.0), (0.0, 2.0), (0.0, 0.0)), closed) == pytest.approx(0.2)
+    closed = double((0.0, 0.0), (2.0, -10.0), (4.0, 5.0))
+    assert largest_error(closed + double((0.4, 0.5), (0.0, 0.0), (0.0, -0.9)), closed) == pytest.approx(0.1)
+    assert largest_error(closed - double((0.0, 0.0), (0.0, 2.0), (0.0, 0.0)), closed) == pytest.approx(0.2)
 
 
 def test_six_components_from_the_first_to_the_last_are_drawn_after_the_start():
-    times, lam = row(0, 1, 3), torch.linspace(11, 1, 11, dtype=DOUBLE)
+    times, lam = double(0, 1, 3), torch.linspace(11, 1, 11, dtype=DOUBLE)
     trained = times[:, None] * lam
     lines = along_components(times, lam, trained, trained + 1)
     assert [line.label for line in lines[::2]] == ["λ = 11", "λ = 9", "λ = 7", "λ = 5", "λ = 3", "λ = 1"]
@@ -91,7 +88,7 @@ def test_six_components_from_the_first_to_the_last_are_drawn_after_the_start():
 
 def test_gains_are_shown_along_components_of_visible_variance():
     part = Part("spectral-bias", "one-layer", "s", 1)
-    times, lam = row(0, 1, 3), row(2.0, 0.01, 0.001)
+    times, lam = double(0, 1, 3), double(2.0, 0.01, 0.001)
     trained = times[:, None] * lam
     chart_gains(part, "t", times, lam, {"a": (trained, 2 * trained), "b": (trained, trained)})
     assert [panel.title for panel in part.charts[0].panels] == ["a", "b"]
@@ -104,17 +101,17 @@ def test_gains_are_shown_along_components_of_visible_variance():
 
 
 def test_edges_of_cells_lie_half_way_between_their_centers():
-    assert double_moon._edges(row(1, 3, 5)).tolist() == [0, 2, 4, 6]
+    assert double_moon._edges(double(1, 3, 5)).tolist() == [0, 2, 4, 6]
 
 
 def test_the_plane_reaches_beyond_the_moons_by_their_noise():
-    data = Gaussian.isotropic(row(0.5, 0.25), 0.09)
+    data = Gaussian.isotropic(double(0.5, 0.25), 0.09)
     plane = Plane.of(data, 0.4, 0.3, 7)
     assert [float(axis[end]) for axis in (plane.x, plane.y) for end in (0, -1)] == pytest.approx(
         [-3.75, 4.75, -3.25, 3.75]
     )
     assert plane.points[:2].tolist() == [[float(plane.x[0]), float(plane.y[0])], [float(plane.x[1]), float(plane.y[0])]]
-    off = plane.points - row(0.5, 0.25)
+    off = plane.points - double(0.5, 0.25)
     torch.testing.assert_close(plane.score, -off / 0.25)
     expected = (-(off.square().sum(1)) / 0.5).exp()
     torch.testing.assert_close(plane.density, expected / expected.max())
@@ -123,10 +120,10 @@ def test_the_plane_reaches_beyond_the_moons_by_their_noise():
 
 def test_errors_and_cosines_are_weighted_or_plain_means_where_the_density_is_visible():
     """Three visible points, and one that is not, whose field is wrong."""
-    density = row(1.0, 0.5, 0.5, 0.005)
-    score = row((1, 0), (0, 2), (-1, -2), (5, 5))
-    plane = Plane(row(0, 1), row(0, 1), torch.zeros(4, 2, dtype=DOUBLE), density, density / density.sum(), score)
-    field = row((1, 1), (0, 2), (2, -1), (-5, -5))
+    density = double(1.0, 0.5, 0.5, 0.005)
+    score = double((1, 0), (0, 2), (-1, -2), (5, 5))
+    plane = Plane(double(0, 1), double(0, 1), torch.zeros(4, 2, dtype=DOUBLE), density, density / density.sum(), score)
+    field = double((1, 1), (0, 2), (2, -1), (-5, -5))
     seen = agreement(plane, field)
     cosines = (1 / math.sqrt(2), 1.0, 0.0)
     assert seen.cosine == pytest.approx(sum(cosines) / 3)
@@ -134,7 +131,7 @@ def test_errors_and_cosines_are_weighted_or_plain_means_where_the_density_is_vis
     w = plane.w
     mean = w @ score
     assert seen.error == pytest.approx(
-        math.sqrt(float(w @ row(1, 0, 10, 200)) / float(w @ (score - mean).square().sum(1)))
+        math.sqrt(float(w @ double(1, 0, 10, 200)) / float(w @ (score - mean).square().sum(1)))
     )
     assert relative_error(score, score, w) == 0
 
@@ -193,7 +190,7 @@ def test_a_map_has_its_cells_where_they_are_and_its_examples_shrunk():
     (heat,), (dots,) = marks_of(panel, HeatMap), marks_of(panel, Points)
     data = boundary_map.DATA_SETS["L"]
     assert (dots.x, dots.y) == tuple(tuple((math.sqrt(0.8) * data[:, k]).tolist()) for k in range(2))
-    at = row((-0.95, 1.25))
+    at = double((-0.95, 1.25))
     expected = boundary_map.ProxyScore(data, boundary_map.VP()).boundary_fraction(at, boundary_map.time_of(0.2))
     column, below = round((-0.95 + 2) / 0.1 - 0.5), round((1.25 + 2) / 0.1 - 0.5)
     assert heat.values[below][column] == pytest.approx(float(expected))
@@ -203,13 +200,13 @@ def test_a_map_has_its_cells_where_they_are_and_its_examples_shrunk():
 
 def test_a_boundary_is_of_the_cells_whose_share_is_more_than_half(monkeypatch):
     """Two cells at equal distance from two of three examples, at right angles."""
-    monkeypatch.setattr(boundary_map, "grid", lambda: row((0, 0), (0, 3), (9, 9)))
-    data = row((-1, 0), (1, 0), (0, 7)) / math.sqrt(0.75)
-    second, radius = boundary_map.shape_of(row(0.9, 0.6, 0.1), data, 0.25)
+    monkeypatch.setattr(boundary_map, "grid", lambda: double((0, 0), (0, 3), (9, 9)))
+    data = double((-1, 0), (1, 0), (0, 7)) / math.sqrt(0.75)
+    second, radius = boundary_map.shape_of(double(0.9, 0.6, 0.1), data, 0.25)
     assert second == pytest.approx(0.5, rel=1e-4)  # of either cell
     mean = 7 / 3
     assert radius == pytest.approx(math.sqrt((mean**2 + (3 - mean) ** 2) / 2))
-    shares = {"a": [row(0.1, 0.3), row(0.5, 0.7), *[row(0.0, 0.0)] * 3]}
+    shares = {"a": [double(0.1, 0.3), double(0.5, 0.7), *[double(0.0, 0.0)] * 3]}
     (line,) = marks_of(boundary_map.means_panel(shares), Line)
     assert (line.x, line.y, line.label) == (boundary_map.LEVELS, pytest.approx((0.2, 0.6, 0, 0, 0)), "a")
 
@@ -218,7 +215,7 @@ def test_a_boundary_is_of_the_cells_whose_share_is_more_than_half(monkeypatch):
 
 
 def test_the_distance_of_a_gaussian_from_equilibrium_is_that_of_means_and_deviations(monkeypatch):
-    one = GaussianMixture.isotropic(row(1.0), row((1.5,)), row(0.25))
+    one = GaussianMixture.isotropic(double(1.0), double((1.5,)), double(0.25))
     monkeypatch.setattr(entropy, "PAIR", one)
     for t in (0.1, 1.0):
         alpha, sigma = entropy.level(t)
@@ -247,29 +244,29 @@ def test_the_lowest_loss_is_the_variance_of_all_points_far_out_and_of_none_at_lo
 
 
 def test_uniform_numbers_are_quantiles_of_a_bell_and_places_in_a_square():
-    u = row((0.5, 0.5), (float(torch.special.ndtr(row(1.0))), 0.5))
+    u = double((0.5, 0.5), (float(torch.special.ndtr(double(1.0))), 0.5))
     assert starts.bell(2.0, 1.0, 0.3)(u).flatten().tolist() == pytest.approx([2, 1, 2.3, 1])
-    assert starts.square(row((0.0, 1.0), (0.5, 0.25))).tolist() == [[-3, 0], [-1.5, -2.25]]
+    assert starts.square(double((0.0, 1.0), (0.5, 0.25))).tolist() == [[-3, 0], [-1.5, -2.25]]
 
 
 def test_a_point_in_the_plane_ends_where_its_denoiser_is_and_in_von_mises_density():
     begin = instant(OU, 1.0)
     place = starts.bell(0.5, -1.0, 0.0)
-    mean = Ring().denoise(row((0.5, -1.0)), begin.alpha, begin.sigma)[0]
+    mean = Ring().denoise(double((0.5, -1.0)), begin.alpha, begin.sigma)[0]
     torch.testing.assert_close(starts.mean_on_circle(place, begin), mean, rtol=1e-9, atol=1e-9)
-    angles = row(-1.0, 0.3, 2.0)
+    angles = double(-1.0, 0.3, 2.0)
     kappa = begin.alpha * math.hypot(0.5, 1.0) / begin.sigma**2
-    expected = torch.distributions.VonMises(row(math.atan2(-1.0, 0.5)), row(kappa)).log_prob(angles).exp()
+    expected = torch.distributions.VonMises(double(math.atan2(-1.0, 0.5)), double(kappa)).log_prob(angles).exp()
     torch.testing.assert_close(starts.angle_density(place, begin, angles), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_a_weight_of_bayes_rule_for_one_point_is_a_kernel_over_the_marginal():
-    data = Gaussian.isotropic(row(0.4), 0.5)
-    begin, end, x = instant(OU, 0.7), instant(OU, 0.2), row(-1.0, 0.5)
+    data = Gaussian.isotropic(double(0.4), 0.5)
+    begin, end, x = instant(OU, 0.7), instant(OU, 0.2), double(-1.0, 0.5)
     a = math.exp(-0.5)
-    kernel = torch.distributions.Normal(a * x, math.sqrt(1 - a**2)).log_prob(row(0.9)).exp()
+    kernel = torch.distributions.Normal(a * x, math.sqrt(1 - a**2)).log_prob(double(0.9)).exp()
     marginal = torch.distributions.Normal(0.4 * begin.alpha, math.sqrt(0.5 * begin.alpha**2 + begin.sigma**2))
-    expected = kernel / marginal.log_prob(row(0.9)).exp()
+    expected = kernel / marginal.log_prob(double(0.9)).exp()
     torch.testing.assert_close(starts.bayes_weight(data, starts.point(0.9), x, begin, end), expected)
 
 
@@ -288,7 +285,7 @@ def test_a_jump_is_integrated_to_clean_data_in_so_many_steps(monkeypatch):
         return x
 
     monkeypatch.setattr(teleport, "sample", kept)
-    mixture = GaussianMixture.isotropic(row(1.0), row((0.0,)), row(1.0))
-    teleport.integrated(mixture, row((1.0,)), 5.0, 9, Heun())
+    mixture = GaussianMixture.isotropic(double(1.0), double((0.0,)), double(1.0))
+    teleport.integrated(mixture, double((1.0,)), 5.0, 9, Heun())
     times = seen["times"].tolist()
     assert (len(times), times[0], times[-2], times[-1]) == (10, pytest.approx(5), pytest.approx(0.002), 0)

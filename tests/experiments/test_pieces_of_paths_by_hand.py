@@ -7,20 +7,17 @@ import numpy as np
 import pytest
 import torch
 from answering import planted
-from chart_reading import lines_of
 
+from chart_reading import lines_of
 from diffuscope.experiments import Part, drift_diffusion, rates, ring_diffusion, trained_denoiser, two_unit_network
 from diffuscope.experiments.drift_diffusion import Passages
 from diffuscope.experiments.noised_data import Ring
 from diffuscope.experiments.rates import Ratio
 from diffuscope.experiments.trained_denoiser import Learned
 from diffuscope.theory.paths import GeometricAction, Rate
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 # rates
@@ -53,7 +50,7 @@ def test_a_ratio_is_twice_the_rate_over_the_eigenvalue_with_its_error_and_its_li
 def test_an_eigenvalue_of_second_order_is_extrapolated_exactly_in_logarithms(sign):
     def rates_of(cells, shift):
         assert shift == 0.7
-        return row(2 * math.exp(sign * 3 / cells**2))
+        return double(2 * math.exp(sign * 3 / cells**2))
 
     def equation(_: float, cells: int) -> Any:
         return cells
@@ -69,7 +66,7 @@ def test_a_spectral_eigenvalue_is_the_finer_and_as_uncertain_as_it_changed():
 
     def rates_of(slope, friction, noise, reach, *, shift, points, functions):
         asked.append((float(slope(np.array([2.0]))[0]), friction, noise, reach, shift, points, functions))
-        return row(1.25 if points == 60 else 1.0)
+        return double(1.25 if points == 60 else 1.0)
 
     with planted("diffuscope.experiments.rates.kinetic_rates", rates_of):
         assert rates.spectral(0.05, 0.3) == pytest.approx((1.0, 0.2))
@@ -77,7 +74,7 @@ def test_a_spectral_eigenvalue_is_the_finer_and_as_uncertain_as_it_changed():
 
 
 def test_drifts_are_taken_by_row_and_a_box_ends_where_the_density_is_e_20_of_its_peak():
-    x = row((2, 0.5), (-1, 3))
+    x = double((2, 0.5), (-1, 3))
     assert rates.well(x).tolist() == [4 - 2, 0.25 - 0.5]
     assert rates.swirl(3.0)(x).tolist() == [[2 - 8 - 3 * 2 * 0.25, -5 * 0.5], [-1 + 1 + 3 * 9, -2 * 3]]
     assert rates.rubbed(x).tolist() == [[0.5, 2 - 8 - 2 * 0.5], [3, -1 + 1 - 2 * 3]]
@@ -128,10 +125,10 @@ def test_a_ratio_is_shown_with_its_errors_and_extrapolated_to_zero_noise():
 
 
 def test_thin_layers_leave_a_drift_to_the_attractor_of_each_quadrant():
-    drift = two_unit_network.network().drift_at(row((3.0, 0.1), (0.5, 2.0), (2.0, 2.0), (1.0, 0.0)), torch.zeros(4))
+    drift = two_unit_network.network().drift_at(double((3.0, 0.1), (0.5, 2.0), (2.0, 2.0), (1.0, 0.0)), torch.zeros(4))
     expected = [(0.25, 0.25), (0.35 - 0.5, 3.25 - 2), (0.35, 0.35), (0.25, 1.25)]
-    torch.testing.assert_close(drift, row(*expected), rtol=1e-9, atol=1e-9)
-    middle = two_unit_network.network(0.3).drift_at(row((1.5, 1.8)), torch.zeros(1))
+    torch.testing.assert_close(drift, double(*expected), rtol=1e-9, atol=1e-9)
+    middle = two_unit_network.network(0.3).drift_at(double((1.5, 1.8)), torch.zeros(1))
     on = 1 / (1 + math.exp(-1))
     assert middle[0].tolist() == pytest.approx([1.25 + 1 - 0.9 * on - 1.5, 1.25 + 2 * on - 0.45 - 1.8])
 
@@ -143,7 +140,7 @@ def test_every_quadrant_of_starts_leads_to_its_attractor():
 
 
 def test_the_action_of_a_curve_is_that_of_its_energy_less_energy_times_duration():
-    made = GeometricAction(row((0, 0), (1, 1)), 2.9, 4.0, 0.25, 0.0, 0.1, 0.1, 3.0, True)
+    made = GeometricAction(double((0, 0), (1, 1)), 2.9, 4.0, 0.25, 0.0, 0.1, 0.1, 3.0, True)
     curve = two_unit_network.Curve(made)
     assert (curve.duration, curve.action) == (4.0, 2.0)
 
@@ -167,10 +164,10 @@ def test_the_density_of_the_code_is_the_same_in_polar_and_in_cartesian_coordinat
 
 
 def test_the_offsets_of_the_code_stand_where_it_divides():
-    y, v, t = row((2.0, 0.3)), row((0.5, 0.2)), row(3.0)
+    y, v, t = double((2.0, 0.3)), double((0.5, 0.2)), double(3.0)
     variance = 0.55**2 + 9
     z = 10 / (variance + 0.001)
-    bessel = [float(f(row(z))) for f in (torch.special.i0, torch.special.i1)]
+    bessel = [float(f(double(z))) for f in (torch.special.i0, torch.special.i1)]
     s = (5 * bessel[1] / (bessel[0] + 0.001) - 2) / variance
     expected = (0.25 + 4 * 0.04) / (4 * 3.001) + 3 * s**2
     assert float(ring_diffusion.coded(y, v, t)) == pytest.approx(expected, rel=1e-12)
@@ -178,14 +175,14 @@ def test_the_offsets_of_the_code_stand_where_it_divides():
 
 def test_ends_lie_on_the_ring_and_momenta_are_those_of_the_left_points(monkeypatch):
     assert ring_diffusion.on_ring(math.pi / 6).tolist() == pytest.approx([5 * math.sqrt(3) / 2, 2.5])
-    monkeypatch.setattr(ring_diffusion, "LEVELS", row(1.0, 3.0, 4.0))
-    found = ring_diffusion.angular_momentum(row((2.0, 0.0), (3.0, 1.0), (9.0, 3.0)))
+    monkeypatch.setattr(ring_diffusion, "LEVELS", double(1.0, 3.0, 4.0))
+    found = ring_diffusion.angular_momentum(double((2.0, 0.0), (3.0, 1.0), (9.0, 3.0)))
     assert found.tolist() == pytest.approx([4 * 1 / 2 / 2, 9 * 2 / 1 / 6])
 
 
 def test_the_momentum_and_the_score_of_the_ring_point_outward():
     ring = Ring(2.0, 0.5)
-    x, t = row((0.3, 1.1), (-2.5, 0.4)), row(0.7, 1.3)
+    x, t = double((0.3, 1.1), (-2.5, 0.4)), double(0.7, 1.3)
     leaf = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(ring.log_prob(leaf, t).sum(), leaf)
     torch.testing.assert_close(ring.score(x, t), gradient, rtol=1e-10, atol=1e-12)
@@ -274,7 +271,7 @@ def test_the_middle_of_a_free_run_is_compared_with_half_of_its_end():
 # a learned score
 
 
-M = row((0.5, -0.3), (0.2, 0.4))
+M = double((0.5, -0.3), (0.2, 0.4))
 
 
 def linear(x, t):
@@ -285,12 +282,12 @@ def linear(x, t):
 def test_the_force_of_a_linear_score_by_hand():
     """du = -t dt: F = -M x / t + 2 t^2 M^T M x + t (M - M^T) v."""
     known = trained_denoiser.case(20)
-    x, v, t = row((1, 2), (-0.5, 0.3)), row((0.4, -1), (2, 0.1)), row(1.5, 3.0)
+    x, v, t = double((1, 2), (-0.5, 0.3)), double((0.4, -1), (2, 0.1)), double(1.5, 3.0)
     u = (known.levels[0] ** 2 - t**2) / 2
     learned = Learned(known, linear)
     expected = -x @ M.T / t[:, None] + 2 * t[:, None] ** 2 * x @ M.T @ M + t[:, None] * v @ (M - M.T).T
     torch.testing.assert_close(learned.force(x, v, u).detach(), expected, rtol=1e-10, atol=1e-10)
-    a = row((0.7, 0.2), (-1, 3))
+    a = double((0.7, 0.2), (-1, 3))
     torch.testing.assert_close(learned.pull_of_action(x, v, a, u), a / 2 - expected, rtol=1e-10, atol=1e-10)
 
 
@@ -307,7 +304,7 @@ def test_the_first_order_of_an_action_is_that_of_a_linear_score():
 
 def test_a_share_of_the_error_of_a_score_is_added_to_the_exact_one():
     mixed = trained_denoiser.mixed(lambda x, t: x + 0 * t, lambda x, t: 3 * x + t, 0.25)
-    assert mixed(row(2.0), row(4.0)).tolist() == [2 + 0.25 * 8]
+    assert mixed(double(2.0), double(4.0)).tolist() == [2 + 0.25 * 8]
     coarse, fine = trained_denoiser.refined(linear)
     assert (len(coarse.case.levels), len(fine.case.levels)) == (401, 801)
     assert coarse.score is fine.score is linear

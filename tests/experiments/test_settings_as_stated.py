@@ -39,6 +39,7 @@ from diffuscope.experiments.double_moon import bumps
 from diffuscope.experiments.experiment import Experiment
 from diffuscope.experiments.support import starts
 from diffuscope.theory.paths import Dynamics, Lagrangian
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
 
@@ -49,10 +50,6 @@ def stated(module, fragment):
     settings = [f"{key}: {value}" for key, value in experiment.settings.items()] if experiment else []
     assert experiment is None or isinstance(experiment, Experiment)
     return fragment in " ".join(" ".join([module.__doc__, *settings]).split())
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 # processes
@@ -106,7 +103,7 @@ def normals(*parts):
     def density(x):
         total = torch.zeros(len(x), dtype=DOUBLE)
         for weight, mean, variance in parts:
-            square = (x - row(*mean)).square().sum(1)
+            square = (x - double(*mean)).square().sum(1)
             total += weight * (-square / (2 * variance)).exp() / (2 * math.pi * variance) ** (len(mean) / 2)
         return total
 
@@ -136,18 +133,18 @@ def normals(*parts):
 def test_a_mixture_is_the_stated_one(module, statement, data, density):
     assert stated(module, statement)
     assert isinstance(data, GaussianMixture)
-    x = torch.linspace(-2.5, 2.5, 11, dtype=DOUBLE)[:, None] * row(1, 0.7)[: data.means.shape[1]]
+    x = torch.linspace(-2.5, 2.5, 11, dtype=DOUBLE)[:, None] * double(1, 0.7)[: data.means.shape[1]]
     torch.testing.assert_close(data.log_prob(x, 1.0, 1e-9).exp(), density(x), rtol=1e-9, atol=0)
 
 
 def test_points_are_the_stated_ones():
     assert stated(finite_data, "four points: -1.5, -0.2, 0.4, 2")
     assert stated(support, "four points: -1.5, -0.2, 0.4, 2;")
-    assert torch.equal(four_points.POINTS, row(-1.5, -0.2, 0.4, 2))
+    assert torch.equal(four_points.POINTS, double(-1.5, -0.2, 0.4, 2))
     for module in (gap_filling, feature_kernel, closure):
         assert stated(module, "data: -1, 0, 1") or stated(module, "data -1, 0, 1")
     for points in (gap_filling.data().means, feature_kernel.THREE, closure.DATA):
-        assert torch.equal(points, row(-1, 0, 1)[:, None])
+        assert torch.equal(points, double(-1, 0, 1)[:, None])
 
 
 def test_the_hexagon_is_regular_and_the_line_is_even():
@@ -168,10 +165,10 @@ def test_starts_in_the_plane_are_those_of_their_labels():
         ("the point (½, -1)", (0.5, -1), 0),
     ):
         place = support.CIRCLE_STARTS[label]
-        torch.testing.assert_close(place(middle)[0], row(*mean), rtol=0, atol=1e-12)
-        torch.testing.assert_close(place(deviation)[0], row(*mean) + spread, rtol=0, atol=1e-12)
+        torch.testing.assert_close(place(middle)[0], double(*mean), rtol=0, atol=1e-12)
+        torch.testing.assert_close(place(deviation)[0], double(*mean) + spread, rtol=0, atol=1e-12)
     square = support.CIRCLE_STARTS["a square"]  # [-3, 0] x [-3, 0]
-    assert square(row(0, 1)[None])[0].tolist() == [-3, 0]
+    assert square(double(0, 1)[None])[0].tolist() == [-3, 0]
 
 
 @pytest.mark.parametrize("start", [starts.gaussian(0.4, 0.6), starts.uniform(-3.0, -1.0)], ids=["normal", "uniform"])
@@ -183,7 +180,7 @@ def test_a_start_on_the_line_has_one_mean_and_one_mass_in_draws_quadrature_and_d
     x = start.draw(40_000, torch.Generator().manual_seed(0))[:, 0]
     assert abs(float(x.mean()) - mean) < 4 * math.sqrt(variance / 40_000)
     assert float(x.var()) == pytest.approx(variance, rel=0.05)
-    density = lambda y: float(start.density(row(y)))  # noqa: E731
+    density = lambda y: float(start.density(double(y)))  # noqa: E731
     ends = (-3, -1) if mean < 0 else (-5, 6)
     assert integrate.quad(density, *ends)[0] == pytest.approx(1, rel=1e-9)
     assert integrate.quad(lambda y: y * density(y), *ends)[0] == pytest.approx(mean, rel=1e-9)
@@ -196,11 +193,11 @@ def test_the_attractors_of_the_network_are_those_of_hard_units():
     """x = mu + A [x > c] - I [y > c] in each of four quadrants."""
     assert stated(two_unit_network, "μ = 1.25, A = 2, c = 1.5, I = 0.9, n = 0.01")
     hard = [(1.25 + 2 * x - 0.9 * y, 1.25 + 2 * y - 0.9 * x) for x, y in ((1, 0), (0, 1), (1, 1), (0, 0))]
-    torch.testing.assert_close(two_unit_network.ATTRACTORS, row(*hard), rtol=1e-12, atol=0)
+    torch.testing.assert_close(two_unit_network.ATTRACTORS, double(*hard), rtol=1e-12, atol=0)
     assert stated(two_unit_network, "ends: (3, 0.1) to (0.1, 3)")
     assert (two_unit_network.START.tolist(), two_unit_network.END.tolist()) == ([3, 0.1], [0.1, 3])
-    drift = two_unit_network.network().drift_at(two_unit_network.START[None], row(0.0))
-    torch.testing.assert_close(drift[0], row(3.25 - 3, 0.35 - 0.1), rtol=1e-6, atol=0)
+    drift = two_unit_network.network().drift_at(two_unit_network.START[None], double(0.0))
+    torch.testing.assert_close(drift[0], double(3.25 - 3, 0.35 - 0.1), rtol=1e-6, atol=0)
     # a border is a layer of width 0.01, which a step of time of 0.8 jumps over; the continuation ends at that width
     assert pytest.approx(0.8) == two_unit_network.LONG / two_unit_network.NODES
     assert two_unit_network.SOFTENED[-1] == two_unit_network.SHARP
@@ -211,7 +208,7 @@ def test_the_attractors_of_the_network_are_those_of_hard_units():
     "system", [two_unit_network.network(), maier_stein.dynamics(3.0)], ids=["network", "Maier-Stein"]
 )
 def test_the_lagrangian_is_half_the_square_of_what_is_not_drift(system: Dynamics):
-    x, v, t = row(0.4, 0.3)[None], row(1.1, -0.6)[None], row(0.0)
+    x, v, t = double(0.4, 0.3)[None], double(1.1, -0.6)[None], double(0.0)
     half = float((v - system.drift_at(x, t)).square().sum()) / 2
     assert float(Lagrangian(system, "FW")(x, v, t)) == pytest.approx(half, rel=1e-12)
 
@@ -227,14 +224,14 @@ def test_the_lagrangian_is_half_the_square_of_what_is_not_drift(system: Dynamics
 def test_the_drift_of_maier_and_stein_vanishes_at_the_ends_of_the_way_out(drift, beta):
     ends = torch.stack([maier_stein.STABLE, maier_stein.SADDLE])
     assert stated(maier_stein, "ends: (−1, 0) to (0, 0)")
-    assert torch.equal(ends, row((-1.0, 0.0), (0.0, 0.0)))
+    assert torch.equal(ends, double((-1.0, 0.0), (0.0, 0.0)))
     assert float(drift(ends, beta).abs().max()) == 0
     # (x - x^3 - beta x y^2, -(1 + x^2) y) at (1/2, 2)
-    torch.testing.assert_close(drift(row(0.5, 2)[None], beta)[0], row(0.375 - 2 * beta, -2.5), rtol=1e-12, atol=0)
+    torch.testing.assert_close(drift(double(0.5, 2)[None], beta)[0], double(0.375 - 2 * beta, -2.5), rtol=1e-12, atol=0)
 
 
 def test_the_barrier_of_the_double_well_is_a_quarter_and_noises_are_a_tenth_of_it_and_less():
-    assert float(rates.well(row(0.0)[None]) - rates.well(row(-1.0)[None])) == rates.BARRIER
+    assert float(rates.well(double(0.0)[None]) - rates.well(double(-1.0)[None])) == rates.BARRIER
     assert [rates.BARRIER / noise for noise in rates.NOISES] == pytest.approx([20, 50 / 3, 12.5, 10])
 
 
@@ -246,8 +243,8 @@ def test_conserved_numbers_of_the_ornstein_uhlenbeck_path_are_those_of_its_ends(
     for T, (energy, momentum) in ornstein_uhlenbeck.PUBLISHED.items():
         assert energy == pytest.approx(16 / math.sinh(T) ** 2, rel=1e-5)
         assert momentum == pytest.approx(-8 / math.sinh(T), rel=1e-5)
-    x = row(0.3, -1.2)[None]
-    assert torch.equal(ornstein_uhlenbeck.PROCESS.drift_at(x, row(0.0)), -x)
+    x = double(0.3, -1.2)[None]
+    assert torch.equal(ornstein_uhlenbeck.PROCESS.drift_at(x, double(0.0)), -x)
 
 
 def test_the_momentum_of_a_decision_is_that_of_a_straight_path():
@@ -262,7 +259,7 @@ def test_paths_onto_the_ring_begin_at_twice_its_radius_and_end_at_their_angles()
     ring, case = ring_diffusion.RING, bridge.ring_case()
     assert (ring.radius, ring.width) == (5, 0.55)
     assert case.start.tolist() == ring_diffusion.TOP.tolist() == [0, 2 * ring.radius]
-    torch.testing.assert_close(case.end, row(5, 5) / math.sqrt(2), rtol=1e-12, atol=0)
+    torch.testing.assert_close(case.end, double(5, 5) / math.sqrt(2), rtol=1e-12, atol=0)
     for levels in (case.levels.flip(0), ring_diffusion.LEVELS):
         assert [math.log10(float(levels[end])) for end in (0, -1)] == pytest.approx([-0.4, 1.5])
         logs = levels.log().diff()
@@ -311,13 +308,13 @@ def test_the_path_of_a_trained_denoiser_ends_on_the_ring():
 
 def test_the_gap_lies_between_a_quarter_and_three_quarters():
     assert stated(gap_filling, "P(0.25 < |x| < 0.75)")
-    x = row(0.24, 0.26, -0.74, 0.76)[None, :, None]
+    x = double(0.24, 0.26, -0.74, 0.76)[None, :, None]
     assert [float(gap_filling.gap_mass(x[:, k : k + 1])) for k in range(4)] == [0, 1, 1, 0]
 
 
 def test_near_is_within_a_fifth_and_edges_and_the_cross_are_a_tenth_wide():
     assert stated(cross, "*near* a point within 0.2 of it; else, by what it is closer to and within 0.1 of")
-    x = row((1.19, 0), (1.21, 0), (0.3, 0.09), (0.3, 0.11), (0.57, 0.57), (0.58, 0.58))
+    x = double((1.19, 0), (1.21, 0), (0.3, 0.09), (0.3, 0.11), (0.57, 0.57), (0.58, 0.58))
     found = cross.regions(x, 0.0)
     assert found["near"].tolist() == [True, False, False, False, False, False]
     assert found["cross"].tolist() == [False, False, True, False, False, False]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from answering import planted
 
+from chart_reading import marks_of
 from diffuscope.experiments import (
     Part,
     boundary_map,
@@ -34,30 +35,23 @@ from diffuscope.experiments.memorization_transition import _distance
 from diffuscope.findings import HeatMap, Repeated
 from diffuscope.theory.paths import Lagrangian, violation
 from diffuscope.theory.variance import Decomposition, Fourier, GaussianBumps, Products
+from numbers_in_tests import double, seeded
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 # densities, features and shares
 
 
 def test_the_normal_density_of_a_curve():
-    x = row(0.5, 0.5 + math.sqrt(0.3))
+    x = double(0.5, 0.5 + math.sqrt(0.3))
     top = 1 / math.sqrt(2 * math.pi * 0.3)
     assert dps_is_biased.normal(x, 0.5, 0.3).tolist() == pytest.approx([top, top * math.exp(-0.5)], rel=1e-12)
 
 
 def test_bumps_are_one_at_their_centers_and_of_the_stated_width():
     """24 of width 0.6 on [-3.5, 3.5]."""
-    at = bumps.features(row(-3.5, 3.5, -3.5 + 0.6)[:, None])
+    at = bumps.features(double(-3.5, 3.5, -3.5 + 0.6)[:, None])
     assert at.shape == (3, 24)
     assert [float(at[0, 0]), float(at[1, -1]), float(at[2, 0])] == pytest.approx([1, 1, math.exp(-0.5)], rel=1e-12)
 
@@ -80,7 +74,7 @@ def test_shares_of_points_are_those_of_the_nearest():
 def test_a_map_of_shares_covers_its_square_and_turns_with_its_data():
     """The line of examples is its own image under a turn by half: so is the map."""
     panel = boundary_map.map_panel("line", 0.5)
-    heat = next(mark for mark in panel.marks if isinstance(mark, HeatMap))
+    heat = marks_of(panel, HeatMap)[0]
     assert (heat.x_edges[0], heat.x_edges[-1], heat.y_edges[0], heat.y_edges[-1]) == (-2, 2, -2, 2)
     values = torch.tensor(heat.values, dtype=DOUBLE)
     torch.testing.assert_close(values, values.flip(0, 1), rtol=1e-9, atol=1e-12)
@@ -120,7 +114,7 @@ def test_more_on_the_cross_than_on_the_edges_is_more_and_not_less():
 
 @pytest.mark.parametrize(("low", "high", "off"), [(0.6, 0.7, 0.1), (0.3, 0.45, 0.05), (0.4, 0.6, 0.0)])
 def test_a_mass_is_off_by_how_far_it_is_outside_the_range_in_four_standard_errors(low, high, off):
-    masses = {"near": row(0.45, 0.55, 0.5, 0.5)}
+    masses = {"near": double(0.45, 0.55, 0.5, 0.5)}
     error = Repeated.of(masses["near"]).error
     found = cross.outside(cross.Square(torch.zeros(4, 1, 2, dtype=DOUBLE), masses, terms()), 0.0, "near", low, high)
     assert found == pytest.approx(off / (4 * error), rel=1e-9)
@@ -207,8 +201,8 @@ def test_made_denoisers_come_to_rest_on_a_plateau_or_rise_from_it():
 
 
 def test_the_distance_of_two_networks_is_in_units_of_that_between_other_starts():
-    one = row((0, 0), (3, 0))[:, None]
-    other = one + row(0, 1)
+    one = double((0, 0), (3, 0))[:, None]
+    other = one + double(0, 1)
     # other starts are 3 apart along x and 1 along y
     assert _distance(one, other).tolist() == pytest.approx([1 / math.sqrt(10)], rel=1e-12)
 
@@ -272,7 +266,7 @@ def test_noised_data_stay_on_their_side_and_get_the_spread_of_the_noise():
 
 
 def test_the_total_variation_of_disjoint_densities_is_one():
-    p = row(0, 0, 1, 1, 0, 0)
+    p = double(0, 0, 1, 1, 0, 0)
     assert support.total_variation(p, p.roll(2), 0.5) == pytest.approx(1, rel=1e-12)
     assert support.total_variation(p, p, 0.5) == 0
 
@@ -293,5 +287,5 @@ def test_the_box_of_a_particle_with_friction_ends_where_its_density_is_low():
     noise = 0.02
     grid = rates.kicked(noise, 4).grid
     assert [-end for end in grid.low] == list(grid.high)
-    bottom = float(rates.well(row(1.0)[None]))
-    assert float(rates.well(row(grid.high[0])[None])) - bottom == pytest.approx(20 * noise, rel=1e-9)
+    bottom = float(rates.well(double(1.0)[None]))
+    assert float(rates.well(double(grid.high[0])[None])) - bottom == pytest.approx(20 * noise, rel=1e-9)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from answering import answered, planted
 
+from chart_reading import marks_of
 from diffuscope.experiments import (
     Part,
     burgers_sparse,
@@ -349,7 +350,7 @@ def test_the_band_of_a_share_is_two_of_its_errors(monkeypatch):
     for name, value in {"KAPPAS": (0.0, 2.0), "SAMPLES": 200, "STEPS": 40, "CELLS": 200, "DENSITY_STEPS": 30}.items():
         monkeypatch.setattr(naive_variance, name, value)
     found = answered(naive_variance.EXPERIMENT, "gap")
-    lines = [mark for chart in found.charts for panel in chart.panels for mark in panel.marks if isinstance(mark, Line)]
+    lines = [mark for chart in found.charts for panel in chart.panels for mark in marks_of(panel, Line)]
     banded = [mark for mark in lines if mark.low]
     assert banded
     for mark in banded:

@@ -34,12 +34,9 @@ from diffuscope.experiments.target_variance import left_at_equal_error
 from diffuscope.experiments.variance_on_digits import association
 from diffuscope.findings import HeatMap
 from diffuscope.schedules import VE
+from numbers_in_tests import double
 
 DOUBLE = torch.float64
-
-
-def row(*values):
-    return torch.tensor(values, dtype=DOUBLE)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +48,14 @@ def row(*values):
     ],
 )
 def test_regions_are_open_at_their_outer_ends(x, width, region):
-    at, inside = row(*x)[None], row(*x)[None] * (1 - 1e-9)
+    at, inside = double(*x)[None], double(*x)[None] * (1 - 1e-9)
     assert not cross.regions(at, 0.0, width)[region]
-    assert cross.regions(inside if region != "near" else row(0.2 - 1e-9, 1.0)[None], 0.0, width)[region]
+    assert cross.regions(inside if region != "near" else double(0.2 - 1e-9, 1.0)[None], 0.0, width)[region]
 
 
 def test_what_is_as_far_from_an_edge_as_from_the_cross_is_of_the_cross():
     """Beyond the end of both, at (3/2, 1/8), both distances are that from the point (1, 0)."""
-    found = cross.regions(row(1.5, 0.125)[None], 0.0, 0.6)
+    found = cross.regions(double(1.5, 0.125)[None], 0.0, 0.6)
     assert (bool(found["edge"]), bool(found["cross"])) == (False, True)
 
 
@@ -79,21 +76,21 @@ def test_the_bar_of_the_double_moon_is_reached_at_the_bar():
 
 
 def test_bins_of_density_hold_their_upper_edge_and_not_their_lower():
-    density, score = row(0.1, 0.2, 0.4, VISIBLE), torch.zeros(4, 2, dtype=DOUBLE)
-    plane = Plane(row(0, 1), row(0, 1), torch.zeros(4, 2, dtype=DOUBLE), density, density / density.sum(), score)
+    density, score = double(0.1, 0.2, 0.4, VISIBLE), torch.zeros(4, 2, dtype=DOUBLE)
+    plane = Plane(double(0, 1), double(0, 1), torch.zeros(4, 2, dtype=DOUBLE), density, density / density.sum(), score)
     assert plane.visible.tolist() == [True, True, True, False]
-    off = row(1, 2, 4, 8)[:, None] * row(0.6, 0.8)
-    assert by_density(plane, off, 0.5, row(0.1, 0.2, 0.4)).tolist() == pytest.approx([1, 2])
+    off = double(1, 2, 4, 8)[:, None] * double(0.6, 0.8)
+    assert by_density(plane, off, 0.5, double(0.1, 0.2, 0.4)).tolist() == pytest.approx([1, 2])
 
 
 def test_half_is_not_in_the_gap():
-    assert naive_variance.share_of(row(0.5, -0.5, 0.25, 0.49))[0] == 0.5
+    assert naive_variance.share_of(double(0.5, -0.5, 0.25, 0.49))[0] == 0.5
 
 
 def test_samples_beyond_the_last_cell_are_in_none_and_those_in_the_first_are():
     edges = gap_filling.EDGES
     first, last = float(edges[:2].mean()), float(edges[-2:].mean())
-    x = row(first, float(edges[-1]) + 1, last, float(edges[0]) - 1)[None, :, None].expand(2, -1, -1)
+    x = double(first, float(edges[-1]) + 1, last, float(edges[0]) - 1)[None, :, None].expand(2, -1, -1)
     masses = gap_filling.densities(x) * edges.diff()
     assert masses[:, 0].tolist() == pytest.approx([0.25, 0.25])
     assert masses[:, -1].tolist() == pytest.approx([0.25, 0.25])
@@ -115,8 +112,8 @@ def test_a_claim_that_uses_all_of_its_tolerance_is_within_it(used, words):
 def test_a_sample_at_the_bound_of_a_copy_is_none(monkeypatch):
     """At 1 from one example and 3 from the other: a third as far, and at a radius of 1."""
     monkeypatch.setattr(nearness, "RADIUS", 1.0)
-    assert nearness.copies(row(1, -3)[:, None], row(0)[None]).flatten().tolist() == [False, False]
-    assert nearness.copies(row(1, -3.01)[:, None], row(0.001)[None]).flatten().tolist() == [True, True]
+    assert nearness.copies(double(1, -3)[:, None], double(0)[None]).flatten().tolist() == [False, False]
+    assert nearness.copies(double(1, -3.01)[:, None], double(0.001)[None]).flatten().tolist() == [True, True]
 
 
 def test_noise_is_early_until_the_level_of_the_settings():
@@ -129,7 +126,7 @@ def test_a_truth_at_the_largest_sample_is_not_covered(monkeypatch):
     monkeypatch.setattr(sparse_fields, "generate", lambda *_, **__: x)
     low, high = float(x.min()), float(x.max())
     found = sparse_fields.sampled(
-        ExactDenoiser(Gaussian.isotropic(row(0), 1.0), VE()), row(low, high, 0.5, high - 0.5)[None], 0
+        ExactDenoiser(Gaussian.isotropic(double(0), 1.0), VE()), double(low, high, 0.5, high - 0.5)[None], 0
     )
     assert found.covered.tolist() == [[False, False, True, True]]
 
@@ -137,7 +134,7 @@ def test_a_truth_at_the_largest_sample_is_not_covered(monkeypatch):
 def test_a_uniform_start_has_its_density_at_its_ends():
     density = starts.uniform(-3.0, -1.0).density
     assert density is not None
-    assert density(row(-3, -1, -3.001, -0.999)).tolist() == [0.5, 0.5, 0, 0]
+    assert density(double(-3, -1, -3.001, -0.999)).tolist() == [0.5, 0.5, 0, 0]
 
 
 def test_a_training_ends_with_the_step_that_reaches_its_end():
@@ -146,10 +143,10 @@ def test_a_training_ends_with_the_step_that_reaches_its_end():
 
 def test_equal_errors_are_met_where_they_are_equal():
     """Training errors 4, 2, 1 at M = infinity against 2 in the end at M = 1: met at the second look, exactly."""
-    train = row(9, 5, 2)[:, None, None].expand(-1, 1, 2).clone()
-    train[:, 0, 1] = row(4, 2, 1)
+    train = double(9, 5, 2)[:, None, None].expand(-1, 1, 2).clone()
+    train[:, 0, 1] = double(4, 2, 1)
     heldout = torch.zeros(3, 1, 2, dtype=DOUBLE)
-    heldout[:, 0, 1], heldout[-1, 0, 0] = row(7, 6, 8), 5
+    heldout[:, 0, 1], heldout[-1, 0, 0] = double(7, 6, 8), 5
     assert left_at_equal_error(train, heldout).tolist() == [1]
     train[-1, 0, 0] = 4  # already at the first look
     assert left_at_equal_error(train, heldout).isnan().tolist() == [True]

@@ -5,19 +5,12 @@ import math
 import pytest
 import torch
 from answering import failures
+from swirling_score import swirling
 
 from diffuscope.experiments import find
 from diffuscope.experiments import trained_denoiser as experiment
 from diffuscope.experiments.noised_data import Ring
 from diffuscope.experiments.trained_denoiser import RING, Learned, bent, case, momentum
-
-WEIGHT = torch.tensor(0.02, dtype=torch.float64, requires_grad=True)  # as the weights of a network do
-
-
-def swirling(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """A score that is no gradient and solves no heat equation."""
-    turned = torch.stack([-x[:, 1], x[:, 0]], 1)
-    return RING.score(x, t) + WEIGHT * torch.sin(x) / (1 + t[:, None]) + 0.01 * turned
 
 
 def test_the_score_is_learned_from_draws_of_the_ring_that_the_other_experiments_know(monkeypatch):

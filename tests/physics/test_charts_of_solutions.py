@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_solution_thresholds import FLAT, LINE, SD, double, seeded, solution
+from solutions_by_hand import FLAT, LINE, SD, solution
 from torch import Tensor
 
 from diffuscope.findings import Chart, Points, Rule, area, density_bars, heat_map, line, points
@@ -18,6 +18,7 @@ from diffuscope.physics.solution_charts import calibration_chart, fit_chart, map
 from diffuscope.physics.solution_moments import LEVELS, Moments
 from diffuscope.physics.solution_report import SHOWN, SolutionReport
 from diffuscope.report import Table
+from numbers_in_tests import double, seeded
 
 X = double(0.0, 0.25, 0.5, 0.75, 1.0)
 SAMPLES = torch.arange(40.0).reshape(4, 2, 5).double()

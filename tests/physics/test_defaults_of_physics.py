@@ -33,6 +33,7 @@ from diffuscope.physics.conditioning import DPS
 from diffuscope.physics.conditioning.residual import residual_observation
 from diffuscope.physics.grading import Settings
 from diffuscope.schedules import RectifiedFlow
+from stated_numbers import default
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -44,10 +45,6 @@ def functions() -> Iterator[tuple[str, Callable[..., object]]]:
             own = callable(found) and getattr(found, "__module__", "").startswith("diffuscope.physics")
             if own and not (isinstance(found, type) and issubclass(found, Exception)):
                 yield f"{part.name}.{name}", found
-
-
-def default(function: Callable[..., object], name: str) -> object:
-    return inspect.signature(function).parameters[name].default
 
 
 def test_every_seed_is_zero_where_none_is_given() -> None:

@@ -64,19 +64,12 @@ from diffuscope.physics.operators import LogNormal, SmoothField, TwoPhase, fishe
 from diffuscope.physics.sensors import require_readings
 from diffuscope.physics.walk_posterior import pointwise, walk_posterior
 from diffuscope.schedules import VE
+from numbers_in_tests import double
 
 TINY = 5e-324  # the least number above 0
 HUGE = 1e150  # its square is a number too
 BELOW_ONE = math.nextafter(1, 0)
 TIMES = Grid((3, 4), (1.0, 1.0), (False, True))  # time, and a periodic axis of space
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 PRIOR = ExactDenoiser(Gaussian(double(0.5, -1.0), torch.eye(2, dtype=torch.float64), double(2.0, 0.3)), VE())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from conftest import measured_order
-from test_posterior import KINDS, SHAPE, D, dense, finite_set, observed, prior_of, random
+from small_posteriors import KINDS, SHAPE, D, dense, finite_set, observed, prior_of, random
 from torch import Tensor
 
 from diffuscope.denoisers import Denoiser, ExactDenoiser, denoised_to_score

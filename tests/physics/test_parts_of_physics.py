@@ -42,15 +42,7 @@ from diffuscope.physics.regression import Regression, contradiction
 from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.schedule_values import instants
 from diffuscope.schedules import VE
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
+from numbers_in_tests import double, seeded
 
 # laws and fields
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import measured_order
+from small_posteriors import KINDS, SHAPE, D, dense, finite_set, observed, prior_of, random
 from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
@@ -19,7 +20,6 @@ from diffuscope.physics import (
     Poisson,
     at_nodes,
     log_evidence,
-    observe,
     posterior,
     posterior_means,
     posterior_weights,
@@ -28,30 +28,6 @@ from diffuscope.physics import (
 from diffuscope.physics.priors import joint_sine_prior, sine_prior
 from diffuscope.schedules import VE
 
-SHAPE = (2, 4)
-D = 8
-KINDS = ["dense", "low rank", "tail", "isotropic"]
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def prior_of(kind: str) -> Gaussian:
-    """A dense covariance, one of low rank, one of low rank with a tail, and an isotropic one."""
-    vectors = torch.linalg.qr(random(D, D, seed=1))[0]
-    rank = {"dense": D, "low rank": 5, "tail": 3, "isotropic": 0}[kind]
-    variances = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.3, 0.2, 0.1, 0.05], dtype=torch.float64)[:rank]
-    tail = {"dense": 0.05, "low rank": 0.0, "tail": 0.4, "isotropic": 0.7}[kind]
-    return Gaussian(random(*SHAPE, seed=2), vectors[:, :rank], variances, tail, data_range=(-3.0, 3.0))
-
-
-def dense(gaussian: Gaussian) -> Tensor:
-    U = gaussian.eigenvectors
-    complement = torch.eye(len(U), dtype=torch.float64) - U @ U.T
-    tail = gaussian.tail_variance if U.shape[1] < len(U) else 0.0
-    return (U * gaussian.eigenvalues) @ U.T + tail * complement
-
 
 def conditioned_densely(mean: Tensor, covariance: Tensor, H: LinearObservation, y: Tensor) -> tuple[Tensor, Tensor]:
     """mu + K (y - H mu) and (I - K H) Sigma."""
@@ -59,12 +35,6 @@ def conditioned_densely(mean: Tensor, covariance: Tensor, H: LinearObservation, 
     of_y = M @ covariance @ M.T + H.noise**2 * torch.eye(len(M), dtype=torch.float64)
     gain = covariance @ M.T @ torch.linalg.pinv(of_y, rtol=1e-12)
     return mean + gain @ (y - M @ mean), covariance - gain @ M @ covariance
-
-
-def observed(kind: str, noise: float, m: int = 3) -> tuple[Gaussian, LinearObservation, Tensor]:
-    prior, H = prior_of(kind), LinearObservation(random(m, D, seed=3), SHAPE, noise)
-    x = prior.sample(1, generator=torch.Generator().manual_seed(4))
-    return prior, H, observe(H, x, generator=torch.Generator().manual_seed(5))[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -263,12 +233,6 @@ def test_of_a_hard_constraint_components_of_fewer_dimensions_win_and_impossible_
     first = at_nodes(torch.tensor([0]), (2,))  # each component keeps another number of eigenpairs
     exact = posterior(both, first, torch.tensor([0.2]))
     torch.testing.assert_close(exact.as_gaussian().trace, 0.5 + 0.25, rtol=0, atol=1e-12)
-
-
-def finite_set() -> Empirical:
-    weights = torch.rand(40, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
-    weights[3] = 0
-    return Empirical(random(40, *SHAPE, seed=8), weights)
 
 
 def nonlinear(x: Tensor) -> Tensor:

@@ -9,13 +9,10 @@ from diffuscope.exact import Gaussian
 from diffuscope.physics import PROBLEMS, Sensors
 from diffuscope.physics.solution import _misfit, _residuals
 from diffuscope.physics.solution_moments import gaussian_calibration
+from numbers_in_tests import double
 
 LINE = PROBLEMS["poisson-1d"](nodes=5)  # rows of 16 (-1, 2, -1): |A| = 64
 DARCY = PROBLEMS["darcy"](nodes=5)
-
-
-def double(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])

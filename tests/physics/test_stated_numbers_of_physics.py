@@ -1,35 +1,23 @@
 """The numbers that the texts state are those of the code."""
 
-import inspect
 import math
-from importlib import import_module
 from types import ModuleType
 
 import pytest
 import torch
 
 from diffuscope.physics.grading.levy import BLUR, EVERY, JUMP, LAWS, LENGTH, blurred
+from stated_numbers import parts_of, said, short
 
-
-def part_of(name: str) -> ModuleType:
-    return import_module(f"diffuscope.physics.{name}")
-
-
-finite_prior, gibbs, particles, random_fields, solution, walk_posterior, weighted_draws = map(
-    part_of,
+finite_prior, gibbs, particles, random_fields, solution, walk_posterior, weighted_draws = parts_of(
+    "physics",
     ("finite_prior", "gibbs", "particles", "random_fields", "solution", "walk_posterior", "weighted_draws"),
 )
-chains, moments, levy = map(part_of, ("prior_chains", "solution_moments", "grading.levy"))
-gaussian, metrics, run, scores = map(part_of, ("grading.gaussian", "grading.metrics", "grading.run", "grading.scores"))
-darcy, burgers, helmholtz = map(part_of, ("operators.darcy", "problems.burgers", "problems.helmholtz"))
-
-
-def said(part: ModuleType) -> str:
-    return " ".join(inspect.getsource(part).split())
-
-
-def short(number: float) -> str:
-    return f"{number:.0e}".replace("e-0", "e-")
+chains, moments, levy = parts_of("physics", ("prior_chains", "solution_moments", "grading.levy"))
+gaussian, metrics, run, scores = parts_of(
+    "physics", ("grading.gaussian", "grading.metrics", "grading.run", "grading.scores")
+)
+darcy, burgers, helmholtz = parts_of("physics", ("operators.darcy", "problems.burgers", "problems.helmholtz"))
 
 
 STATED = [

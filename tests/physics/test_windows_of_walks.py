@@ -8,10 +8,7 @@ import torch
 from diffuscope.errors import InputError
 from diffuscope.physics.levy import BernoulliGaussJumps, GaussianJumps, LevyProcess
 from diffuscope.physics.walk_posterior import _fast_length, _prior_reach, walk_posterior
-
-
-def double(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from numbers_in_tests import double
 
 
 def of_one_jump(precision: float, law=GaussianJumps(2.0), center: float = 0.0, resolution: float = 4.0):  # noqa: B008

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_solution_thresholds import solution
+from solutions_by_hand import solution
 from torch import Tensor
 
 import diffuscope.physics.exact_posterior as exact_posterior
@@ -48,15 +48,7 @@ from diffuscope.physics.solution_moments import (
 from diffuscope.physics.solution_verdicts import SolutionVerdicts, _rounded_up
 from diffuscope.physics.walk_posterior import walk_posterior
 from diffuscope.physics.weighted_draws import _inverse, systematic
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
+from numbers_in_tests import double, seeded
 
 EYE = torch.eye(2, dtype=torch.float64)
 LINE = PROBLEMS["poisson-1d"](5)

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser, StepIndex
 from diffuscope.exact import Gaussian
@@ -24,14 +23,11 @@ from diffuscope.samplers.calibration.search import crowded, noise_levels
 from diffuscope.samplers.calibration.whitened_model import WhitenedModel
 from diffuscope.samplers.schedule_values import instants
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow, Schedule
+from numbers_in_tests import double, seeded
 
 DATA = Gaussian(
     torch.tensor([0.5, -1.0, 2.0]), torch.eye(3)[:, :2], torch.tensor([9.0, 4.0]), tail_variance=0.25
 )  # standard deviations 3, 2 and 1/2: the mean variance is 53/12
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 def whitened_model(schedule: Schedule | None = None, gaussian: Gaussian = DATA) -> WhitenedModel:
@@ -42,10 +38,6 @@ class OfSteps(ExactDenoiser):
     """An exact denoiser that answers at the steps of its table alone."""
 
     clock = StepIndex(1000)
-
-
-def column(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def test_crowded_ratios_take_equal_steps_in_their_root():
@@ -76,7 +68,7 @@ def test_scales_and_distances_of_a_whitened_model():
     assert model.largest_std == pytest.approx(3)
     # of a low rank the complement counts with every coordinate, as its coordinates are D: one of three here
     a, b = torch.zeros(2, 5).double(), torch.zeros(2, 5).double()
-    b[0, :2], b[1, 4] = column(3.0, 4.0), 7.0
+    b[0, :2], b[1, 4] = double(3.0, 4.0), 7.0
     assert model.distance(a, b) == pytest.approx(6 / 3**0.5)
     narrow = model.about(Gaussian.isotropic(torch.zeros(3), 0.01))
     assert (narrow.largest_std, narrow.rms_std) == (model.largest_std, model.rms_std)
@@ -154,7 +146,7 @@ def test_plain_weights_are_those_of_adams_and_bashforth_in_equal_steps():
     ]
     assert torch.allclose(plain_weights(levels), torch.tensor(expected, dtype=torch.float64), atol=1e-12)
     # a first level without signal has no logarithm and is no node
-    flow = instants(RectifiedFlow(), column(1.0, 0.75, 0.5, 0.25))
+    flow = instants(RectifiedFlow(), double(1.0, 0.75, 0.5, 0.25))
     assert plain_weights(flow)[1].tolist() == [1, 0, 0, 0, 0]
     assert plain_weights(flow)[2, 2] == 0
 
@@ -187,7 +179,7 @@ def test_references_are_spaced_evenly_from_300_standard_deviations_to_the_end():
     assert len(high) == 6
     assert [at.t for at in halved(high)] == [high[i].t for i in (0, 2, 4, 5)]
     assert [at.t for at in halved(high[:5])] == [high[i].t for i in (0, 2, 4)]
-    twice = instants(VE(), column(2.0, 2.0 * (1 - 0.9e-4), 1.0))
+    twice = instants(VE(), double(2.0, 2.0 * (1 - 0.9e-4), 1.0))
     assert [at.t for at in distinct(twice)] == [2.0, 1.0]
 
 
@@ -202,9 +194,9 @@ def test_the_reference_of_its_own_gaussian_stands_still_in_whitened_coordinates(
 
 
 def test_a_step_moves_levels_and_weights_by_name():
-    model, levels = whitened_model(), instants(VE(), column(4.0, 1.0, 0.25))
+    model, levels = whitened_model(), instants(VE(), double(4.0, 1.0, 0.25))
     plan = Plan(levels, plain_weights(levels), torch.zeros(5).double())
-    names, step = [(1, -1), (0, 0), (2, 3), (2, -1)], column(0.3, 5.0, 7.0, -0.2)
+    names, step = [(1, -1), (0, 0), (2, 3), (2, -1)], double(0.3, 5.0, 7.0, -0.2)
     moved = moved_levels(model, plan, names, step)
     assert moved is not None
     expected = [-math.log(4.0), 0.3, math.log(4.0) - 0.2]
@@ -213,11 +205,11 @@ def test_a_step_moves_levels_and_weights_by_name():
     assert change.nonzero().tolist() == [[0, 0], [2, 3]]
     assert change[0, 0].item() == pytest.approx(5)
     assert change[2, 3].item() == pytest.approx(7)
-    assert moved_levels(model, plan, [(1, -1)], column(3.0)) is None
+    assert moved_levels(model, plan, [(1, -1)], double(3.0)) is None
 
 
 def test_data_without_variance_have_no_tolerance_to_jump_within():
     point = Gaussian.isotropic(torch.ones(2), 0.0)
     model = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE())
-    found = suggest_skip(model, point, torch.ones(3, 2), column(9.0, 4.0, 2.0), tolerance=0.5)
+    found = suggest_skip(model, point, torch.ones(3, 2), double(9.0, 4.0, 2.0), tolerance=0.5)
     assert (found.index, float(found.t_skip)) == (0, 9.0)

@@ -17,10 +17,7 @@ from diffuscope.errors import InputError
 from diffuscope.samplers import EDMChurn, Heun, Noise, State, instant, sample
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule
 from diffuscope.times import karras_times, log_snr_times, uniform_times
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from numbers_in_tests import seeded
 
 
 def published(x: Tensor, sigmas: list[float], s_churn: float, s_min: float, s_max: float, s_noise: float) -> Tensor:

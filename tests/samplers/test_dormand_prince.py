@@ -15,6 +15,7 @@ from diffuscope.samplers.error_control import ERROR, NODES, STAGES, Slope, _firs
 from diffuscope.samplers.ode import velocity
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, Sigmoid
 from diffuscope.times import log_snr_times, uniform_times
+from numbers_in_tests import double
 
 DIFFUSIONS = {"gaussian": gaussian_in_the_plane(), "mixture": mixture_on_the_line()}
 every_diffusion = pytest.mark.parametrize("diffusion", DIFFUSIONS.values(), ids=DIFFUSIONS.keys())
@@ -191,28 +192,24 @@ def test_too_few_evaluations_and_a_model_of_nan_raise_a_one_line_error():
         DormandPrince(0.0)
 
 
-def column(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def test_the_next_step_size_is_that_of_the_stated_control():
     """min(10, max(0.2, 0.9 E^-0.17 E'^0.04)); no growth at a refusal, which has no E', nor right after one."""
-    errors = column(0.5, 0.02, 1e-9, 0.0, 0.3, 2.0, 32.0, 1e9)
-    before = column(0.3, 0.9, 0.7, 0.5, 0.4, 0.2, 0.6, 0.8)
+    errors = double(0.5, 0.02, 1e-9, 0.0, 0.3, 2.0, 32.0, 1e9)
+    before = double(0.3, 0.9, 0.7, 0.5, 0.4, 0.2, 0.6, 0.8)
     refused = torch.tensor([False, False, False, False, True, False, True, False])
     plain = 0.9 * errors.clamp_min(1e-10) ** -0.17
     expected = plain * torch.where(errors <= 1, before**0.04, 1.0)
     assert bool((expected[2:4] > 10).all())  # so that the bounds are reached, below by the last
     assert float(expected[4]) > 1 > float(expected[5])
     assert float(expected[-1]) < 0.2
-    expected = torch.cat([expected[:2], column(10.0, 10.0, 1.0), expected[5:7], column(0.2)])
+    expected = torch.cat([expected[:2], double(10.0, 10.0, 1.0), expected[5:7], double(0.2)])
     found = _growth(errors, before, errors <= 1, refused)
     torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)
 
 
 def test_the_first_step_size_is_that_of_hairer_norsett_and_wanner():
     """y' = -2 y, errors in units of 1e-3: h_0 = 0.01 |y| / |y'| = 0.005 and d_2 = |y''| = 12,000 at the trial."""
-    y, start, end = column(3.0)[:, None], column(0.0), column(7.0)
+    y, start, end = double(3.0)[:, None], double(0.0), double(7.0)
 
     def size(change, y, y_end):  # noqa: ARG001
         return change.abs().flatten(1).amax(1) / 1e-3
@@ -226,10 +223,10 @@ def test_the_first_step_size_is_that_of_hairer_norsett_and_wanner():
     slow = _first_size(lambda y, t: Slope(0 * y + 0.1), 0.002 * y, 0 * y + 0.1, start, end, size)  # noqa: ARG005
     assert float(slow) == pytest.approx(100 * 0.01 * 0.006 / 0.1, rel=1e-12)
     # the trial ends within the interval
-    short = _first_size(lambda y, t: Slope(-2 * y), y, -2 * y, start, column(1e-3), size)  # noqa: ARG005
+    short = _first_size(lambda y, t: Slope(-2 * y), y, -2 * y, start, double(1e-3), size)  # noqa: ARG005
     assert float(short) == pytest.approx((0.01 / 12_000) ** 0.2, rel=1e-12)
     # at rest the trial has a millionth: y and its slope of 1e-6 tolerances are small, of 1e-4 they are not
     for tiny, expected in ((1e-9, 100 * 1e-6), (1e-7, 100 * 0.01 / 2)):
-        rest = column(tiny)[:, None]
+        rest = double(tiny)[:, None]
         at_rest = _first_size(lambda y, t: Slope(-2 * y), rest, -2 * rest, start, end, size)  # noqa: ARG005
         assert float(at_rest) == pytest.approx(expected, rel=1e-12)

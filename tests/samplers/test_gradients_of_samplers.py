@@ -23,6 +23,7 @@ from diffuscope.samplers import (
 )
 from diffuscope.samplers.mixture_transition import posterior_draw
 from diffuscope.schedules import VE
+from numbers_in_tests import seeded
 
 LAW = GaussianMixture.isotropic(
     torch.tensor([0.4, 0.6]), torch.tensor([[-0.8, 0.3], [0.7, -0.2]]), torch.tensor([0.2, 0.4])
@@ -43,10 +44,6 @@ class Learning:
         answer = self.weight * LAW.denoise(x_t, 1.0, t)
         self.recorded.append(answer.requires_grad)
         return answer
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 def states() -> Tensor:

@@ -28,16 +28,13 @@ from diffuscope.samplers import (
 from diffuscope.samplers.mixture_transition import posterior_draw
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, as_time
 from diffuscope.times import log_snr_times, uniform_times
+from numbers_in_tests import seeded
 
 POINTS = torch.tensor([[-1.1], [0.1], [0.5], [1.7]], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.4, 0.1, 0.2, 0.3], dtype=torch.float64)
 LINE = Empirical(POINTS, WEIGHTS)
 PLANE_POINTS = torch.tensor([[1.0, 0.2], [-0.4, 1.1], [-0.9, -0.7], [0.3, -0.2], [0.4, -0.1]], dtype=torch.float64)
 PLANE = Empirical(PLANE_POINTS)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def posterior_weights(x: Tensor, points: Tensor, weights: Tensor, alpha: float, sigma: float) -> Tensor:

@@ -25,6 +25,7 @@ from diffuscope.samplers import (
 )
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule
 from diffuscope.times import log_snr_times
+from numbers_in_tests import seeded
 
 MIXTURE = mixture_on_the_line().distribution
 every_schedule = pytest.mark.parametrize("schedule", [VE(), Cosine(), RectifiedFlow()], ids=lambda s: type(s).__name__)
@@ -37,10 +38,6 @@ class Stay:
 
     def step(self, denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
         return State(s, state.x_t)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @every_schedule

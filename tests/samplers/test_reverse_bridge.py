@@ -14,15 +14,12 @@ from diffuscope.exact import Gaussian
 from diffuscope.samplers import DDIM, DDPM, Instant, ReverseBridge, Sampler, StochasticDDIM, instant, sample
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Schedule, Sigmoid
 from diffuscope.times import uniform_times
+from numbers_in_tests import seeded
 
 SCHEDULES = [VE(), GeometricVE(), Karras(), VP(), DiscreteVP.linear(), Cosine(), Sigmoid(), RectifiedFlow()]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
 ETAS = [0.0, 0.3, 1.0, 2.0]
 POINT = 0.7
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def inside(schedule: Schedule, share: float) -> Instant:

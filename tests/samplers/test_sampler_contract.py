@@ -27,6 +27,7 @@ from diffuscope.samplers import (
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
 from diffuscope.times import log_snr_times, uniform_times
 from immutable import mutable_dataclasses
+from numbers_in_tests import seeded
 
 SAMPLERS = [Euler(), Heun(), RungeKutta4(), DDIM(), DDPM(), DPMSolverPP2M()]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
@@ -36,10 +37,6 @@ DATA = GaussianMixture.isotropic(
     torch.tensor([0.1, 0.3], dtype=torch.float64),
 )
 TIMES = log_snr_times(VP(), 1.0, 1e-3, 8)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def x_start(rows: int = 5) -> torch.Tensor:

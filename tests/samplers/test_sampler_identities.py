@@ -10,6 +10,7 @@ from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Heun, RungeKutta4, Sampler, sample
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Schedule, Sigmoid
 from diffuscope.times import log_snr_times, uniform_times
+from numbers_in_tests import seeded
 
 SAMPLERS = [Euler(), Heun(), RungeKutta4(), DDIM(), DDPM(), DPMSolverPP2M()]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
@@ -26,10 +27,6 @@ SCHEDULES = [
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
 POINT = torch.tensor([0.7, -1.9, 3.0], dtype=torch.float64)
 DIRAC = Gaussian.isotropic(POINT, 0.0)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def one_step(

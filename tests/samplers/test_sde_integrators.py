@@ -26,13 +26,10 @@ from diffuscope.samplers import (
 )
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, Sigmoid
 from diffuscope.times import log_snr_times, uniform_times
+from numbers_in_tests import seeded
 
 FAMILIES = [EulerMaruyama, StochasticHeun, StrongOrder15]
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, Gaussian
@@ -42,12 +41,9 @@ from diffuscope.samplers.mixture_transition import posterior_draw
 from diffuscope.samplers.model_statistics import _regression
 from diffuscope.samplers.schedule_values import decay, instant_of_lambda, instants
 from diffuscope.schedules import VE, VP, Cosine
+from numbers_in_tests import double
 
 ONE = Gaussian.isotropic(torch.zeros(1), 1.0)
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("schedule", [VE(), VP(), Cosine()])

@@ -25,10 +25,7 @@ from diffuscope.theory.variance import (
     linear_ensemble,
     train_linear,
 )
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from numbers_in_tests import double
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

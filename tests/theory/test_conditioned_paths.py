@@ -16,6 +16,7 @@ from diffuscope.theory.paths import (
     linear_bridge,
 )
 from diffuscope.theory.paths.conditioned import ConditionedPaths, euler_maruyama
+from numbers_in_tests import seeded
 
 START, END = torch.tensor([-2.0, 2.0], dtype=torch.float64), torch.tensor([2.0, 1.0], dtype=torch.float64)
 MIXING = torch.tensor([[-1.0, 2.0], [-0.5, -0.3]], dtype=torch.float64)
@@ -24,10 +25,6 @@ UNEQUAL = torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=torch.float64)
 
 def mesh(T: float, N: int) -> Tensor:
     return torch.linspace(0, T, N + 1, dtype=torch.float64)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def ornstein_uhlenbeck() -> Dynamics:

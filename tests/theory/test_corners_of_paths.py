@@ -12,14 +12,11 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.theory.paths import Dynamics, GeometricAction, through_fixed_points
 from diffuscope.theory.paths.through_fixed_points import _fixed_points, _Graph, _joined, _rather, _relaxation
+from numbers_in_tests import double
 
 WIND = Dynamics(lambda x: torch.tensor([-1.0, 0.0]).double().expand_as(x), 0.5)  # uphill: twice the way
 FALLING = Dynamics(lambda x: -x, 0.5)
 PITCHFORK = Dynamics(lambda x: -x * (x - 1) * (x - 2) * (x + 1), 0.5)  # stable at 0 and 2, unstable at -1 and 1
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def curve(*ends: float, action: float = 1.0, nodes: int = 5, **given: Any) -> GeometricAction:

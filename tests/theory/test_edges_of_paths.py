@@ -36,22 +36,15 @@ from diffuscope.theory.paths import (
 from diffuscope.theory.paths.conditioned import ConditionedPaths
 from diffuscope.theory.paths.instanton import stationary_covariance
 from diffuscope.theory.paths.lagrangian import Lagrangian
+from numbers_in_tests import double, seeded
 
 TINY = 5e-324  # the least number above 0
 FALLING = Dynamics(lambda x: -x, 0.5)
 WIND = Dynamics(lambda x: torch.tensor([1.0, 0.0]).double().expand_as(x), 1.0)
 
 
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def points() -> Tensor:
     return torch.randn(2, 1, generator=seeded()).double()
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 HERE, THERE = double(-1.0, 0.5), double(1.0, 2.0)

@@ -60,17 +60,10 @@ from diffuscope.theory.variance import (
 )
 from diffuscope.theory.variance.closure import cumulants, shares
 from diffuscope.theory.variance.naive import gaussian_variance
+from numbers_in_tests import double, seeded
 
 TINY = 5e-324  # the least number above 0
 BELOW_ONE = math.nextafter(1, 0)
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -26,6 +26,7 @@ from diffuscope.theory.variance import (
 )
 from diffuscope.theory.variance.effective import Steps
 from diffuscope.training import new_denoiser, recipe
+from numbers_in_tests import seeded
 
 GAIN = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)  # what is being learned
 X = torch.tensor([[1.0, -2.0], [0.5, 3.0], [2.0, 0.1]], dtype=torch.float64, requires_grad=True)
@@ -68,10 +69,6 @@ class Noisy:
 
     def draw(self, *, generator: torch.Generator) -> Tensor:
         return 2**0.5 * torch.randn(self.like.shape, dtype=torch.float64, generator=generator)
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 def members() -> Ensemble:

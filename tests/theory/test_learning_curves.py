@@ -29,13 +29,10 @@ from diffuscope.theory import (
 )
 from diffuscope.theory.generated_variance import entire_exponential_integral
 from diffuscope.training import PlainWeight, denoising_loss
+from numbers_in_tests import double
 
 VARIANCES = torch.tensor([3.0, 0.7, 0.05, 1e-4, 0.0], dtype=torch.float64)
 ALPHA, SIGMA = 0.8, 0.6
-
-
-def double(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def distribution(mean=(0.0, 0.0, 0.0), tail=0.0):

@@ -5,17 +5,13 @@ from importlib import import_module
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffuscope.theory.paths import Dynamics, FixedPoint, GeometricAction, MostLikelyPath, most_likely_path
 from diffuscope.theory.paths import through_fixed_points as corners
+from numbers_in_tests import double
 
 resolved = import_module("diffuscope.theory.paths.most_likely")
 points = import_module("diffuscope.theory.paths.fixed_points")
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def changed(found: MostLikelyPath, change: float, action: float = 1.0) -> MostLikelyPath:

@@ -22,6 +22,7 @@ from diffuscope.theory.variance import (
     linear_features,
     train_linear,
 )
+from numbers_in_tests import seeded
 
 SCHEDULE = VP(0.2, 39.8)
 THREE = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
@@ -29,10 +30,6 @@ TWO = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
 BUMPS = Products((GaussianBumps(-1.5, 1.5, 5),), GaussianBumps(0.1, 1.0, 3))
 TIMES = (0.1, 1.0)
 POPULATION = Population.of(THREE, SCHEDULE, TIMES, time_nodes=32, nodes=128)
-
-
-def stream(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def test_least_squares_on_gaussian_data_has_the_textbook_variance(dimension):
     alpha, sigma = float(SCHEDULE.alpha(t)), float(SCHEDULE.sigma(t))
     Sigma = alpha**2 * covariance + sigma**2 * torch.eye(dimension, dtype=torch.float64)
     C = torch.eye(dimension, dtype=torch.float64) / sigma**2 - torch.linalg.inv(Sigma)  # S^-1 + Hessian of log p
-    x = torch.randn(7, dimension, dtype=torch.float64, generator=stream())
+    x = torch.randn(7, dimension, dtype=torch.float64, generator=seeded())
     e = x - alpha * mu
     distance = (e @ torch.linalg.inv(Sigma) * e).sum(1)
     expected = C * (1 + distance)[:, None, None] / n
@@ -90,7 +87,7 @@ def test_least_squares_on_gaussian_data_has_the_textbook_variance(dimension):
 def test_monte_carlo_in_five_dimensions_is_within_its_stated_error_of_the_textbook_variance():
     t, n, D = 0.2, 500, 5
     population = Population.of(
-        Gaussian.isotropic(torch.zeros(D, dtype=torch.float64), 1.0), SCHEDULE, (t, t), nodes=4096, generator=stream()
+        Gaussian.isotropic(torch.zeros(D, dtype=torch.float64), 1.0), SCHEDULE, (t, t), nodes=4096, generator=seeded()
     )
     kernel = LinearFeatures.of(population, Affine(D), samples=n)
     sigma = float(SCHEDULE.sigma(t))
@@ -113,7 +110,7 @@ def test_a_single_example_has_no_noise():
     kernel = LinearFeatures.of(population, Products((Constant(),)), samples=10)
     x = torch.tensor([[0.3], [-2.0]], dtype=torch.float64)
     assert float(kernel.covariance(x, 0.1, x, 0.5).abs().max()) < 1e-20
-    fields = kernel.draw(3, generator=stream())(x.expand(3, -1, -1), 0.1)
+    fields = kernel.draw(3, generator=seeded())(x.expand(3, -1, -1), 0.1)
     alpha, sigma = SCHEDULE.alpha(0.1), SCHEDULE.sigma(0.1)
     assert torch.allclose(fields, ((alpha - x) / sigma**2).expand_as(fields), atol=1e-9)
 
@@ -199,7 +196,7 @@ def test_theory_predicts_the_variance_of_trained_models_within_five_percent_at_6
     P, models = 64 * BUMPS.number, 2000
     kernel = LinearFeatures.of(POPULATION, BUMPS, samples=P, ridge=0.1)
     schedule = replace(SCHEDULE, epsilon=TIMES[0])
-    ensemble = train_linear(Empirical(THREE), schedule, BUMPS, samples=P, models=models, generator=stream())
+    ensemble = train_linear(Empirical(THREE), schedule, BUMPS, samples=P, models=models, generator=seeded())
     x = torch.linspace(-1.25, 1.25, 6, dtype=torch.float64)[:, None]
     no_misfit = replace(kernel, moments=replace(kernel.moments, misfit=torch.zeros_like(kernel.moments.misfit)))
     ratios, without_misfit, expressive, means = [], [], [], []
@@ -230,7 +227,7 @@ def test_drawn_fields_have_the_mean_and_the_covariance_of_the_kernel():
     kernel = LinearFeatures.of(population, features, samples=200, ridge=0.1)
     assert isinstance(kernel, Quenched)
     x, t, y, u = torch.tensor([[0.2, -0.4]]).double(), 0.2, torch.tensor([[0.5, 0.3]]).double(), 0.4
-    fields = kernel.draw(n, generator=stream())
+    fields = kernel.draw(n, generator=seeded())
     one, other = fields(x.expand(n, 1, d), t)[:, 0], fields(y.expand(n, 1, d), u)[:, 0]
     within, across = kernel.covariance(x, t, x, t)[0], kernel.covariance(x, t, y, u)[0]
     sizes = within.diagonal().sqrt()
@@ -269,7 +266,7 @@ def test_noise_falls_as_one_over_the_examples():
         (lambda: LinearFeatures.of(POPULATION, BUMPS, samples=0), "samples"),
         (lambda: LinearFeatures.of(POPULATION, BUMPS, samples=9, ridge=-1.0), "ridge"),
         (lambda: LinearFeatures.of(POPULATION, BUMPS, samples=9, ridge=math.nan), "ridge"),
-        (lambda: LinearFeatures.of(POPULATION, BUMPS, samples=9).draw(0, generator=stream()), "fields"),
+        (lambda: LinearFeatures.of(POPULATION, BUMPS, samples=9).draw(0, generator=seeded()), "fields"),
         (lambda: LinearFeatures.of(POPULATION, Products((Bins(90, 99, 2),)), samples=9), "ridge"),  # a bin without x
         (lambda: Population.of(THREE, SCHEDULE, (0.5, 0.1)), "times"),
         (lambda: Population.of(THREE, SCHEDULE, (0.0, 1.0)), "times"),

@@ -5,16 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffuscope.findings import arrows, line, points
 from diffuscope.theory.paths import Dynamics, MostLikelyPath, PathReport, most_likely_path, time_shift, translation
 from diffuscope.theory.paths.path_page import _point, _wide
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
+from numbers_in_tests import double
 
 WIND = Dynamics(lambda x: 0.5 + 0 * x, 0.25)
 FOUND = most_likely_path(WIND, double(1.0), double(5.0), 2, nodes=5)  # x = 1 + 2 t, p = 3, E = 3.75, S = 4.5

@@ -40,13 +40,10 @@ from diffuscope.theory.paths.lagrangian import Lagrangian
 from diffuscope.theory.paths.least_action import halved_mesh, on_halved_mesh
 from diffuscope.theory.paths.newton import _factored
 from diffuscope.theory.paths.ordered_line_integral import _Search
+from numbers_in_tests import double
 
 A = torch.tensor([[-1.0, 2.0], [-0.5, -0.3]], dtype=torch.float64)
 D = torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=torch.float64)
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def normal(*shape: int) -> Tensor:

@@ -22,13 +22,10 @@ from diffuscope.theory.variance import (
 )
 from diffuscope.theory.variance.closure import ClosureReport, Cumulant, Distance
 from diffuscope.theory.variance.population import MARGIN, _time_rule
+from numbers_in_tests import double
 
 SIZES = [64, 64, 128, 128, 256]
 ONSETS = [1900.0, 2200.0, 3900.0, 4700.0, 8100.0]
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -14,12 +14,9 @@ from diffuscope.theory.paths.dynamics import require_regular
 from diffuscope.theory.paths.most_likely import points_around
 from diffuscope.theory.paths.symmetry import translation
 from diffuscope.theory.variance.closure import CELLS, _default_edges
+from numbers_in_tests import double
 
 COUNT = 40_000  # a standard deviation is known to 1 / root 80,000 of itself
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def normal(*shape: int) -> Tensor:

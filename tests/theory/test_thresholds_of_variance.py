@@ -15,10 +15,7 @@ from diffuscope.theory.variance import Affine, FeatureKernel, KernelFlow, Popula
 from diffuscope.theory.variance.eigenfunctions import eigenfunctions
 from diffuscope.theory.variance.feature_moments import _inverse
 from diffuscope.theory.variance.population import Nodes, _grid
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from numbers_in_tests import double
 
 
 def kernel_of(*rows: tuple[float, ...]) -> Callable[..., Tensor]:

@@ -8,10 +8,7 @@ import torch
 from diffuscope.errors import InputError
 from diffuscope.theory.paths import Dynamics, least_action, most_likely_path
 from diffuscope.theory.paths.adapted_mesh import on_adapted_mesh, respaced
-
-
-def double(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from numbers_in_tests import double
 
 
 @pytest.mark.parametrize(("angle", "through"), [(60.0, False), (128.0, True), (170.0, True)])

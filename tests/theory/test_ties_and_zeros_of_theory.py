@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from scipy.stats import beta
-from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
@@ -31,14 +30,7 @@ from diffuscope.theory.memorization_onset import CHANCE, SHARE, chance_is_small,
 from diffuscope.theory.variance import Bins, Fourier, GaussianBumps, Jackknifed
 from diffuscope.theory.variance.feature_moments import _inverse
 from diffuscope.theory.variance.kernel_flow import divided_difference
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+from numbers_in_tests import double, seeded
 
 
 def test_a_variance_emerges_at_a_time_where_it_is_exactly_half_way() -> None:
