@@ -217,7 +217,10 @@ OK = runs(normal(30, 2), normal(30, 20))
         (lambda: closure_report(OK, FieldRuns(normal(30, 2), normal(30, 9, 2)), generator=seeded()), "gaussian"),
         (lambda: cumulants(normal(3, 2), generator=seeded()), "values"),
         (lambda: cumulants(torch.ones(9, 2).double(), generator=seeded()), "values"),
-        (lambda: matched_gaussian(LinearEnsemble(Affine(1), VE(), normal(1, 1, 2)), 3, generator=seeded()), "ensemble"),
+        (
+            lambda: matched_gaussian(LinearEnsemble(Affine(1), VE(), normal(1, 1, 2)), 3, generator=seeded()),
+            "models of",
+        ),
         (
             lambda: run_fields(
                 lambda x, t: -t * x, 1, VE(), torch.tensor([2.0, 1.0]), trajectories=5, probes=[], generator=seeded()
