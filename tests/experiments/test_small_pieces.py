@@ -114,11 +114,11 @@ def test_arrows_are_the_drift_with_the_longest_as_long_as_their_spacing():
     assert list(shown.dy) == pytest.approx([3 / longest] * 144, rel=1e-12)
 
 
-def test_the_box_around_paths_leaves_a_tenth_of_the_longer_side():
+def test_the_box_around_paths_leaves_a_tenth_of_the_longer_side_and_three_above():
     """Two paths from -1 to 3 across and from 2 to 4 upward: 0.4 on all sides."""
     one = torch.tensor([[0.0, 4.0], [1.0, 3.5], [3.0, 3.0]], dtype=DOUBLE)
     other = torch.tensor([[-1.0, 2.5], [0.0, 2.0]], dtype=DOUBLE)
-    assert path_panels.box_around(one, other) == pytest.approx((-1.4, 3.4, 1.6, 4.4), rel=1e-12)
+    assert path_panels.box_around(one, other) == pytest.approx((-1.4, 3.4, 1.6, 5.2), rel=1e-12)
 
 
 def test_paths_have_their_ends_and_references_are_dotted():

@@ -17,12 +17,12 @@ SPACING = 12  # arrows per axis; even: at the middle of its box the score of a r
 
 
 def box_around(*paths: Float[Tensor, "_ 2"]) -> Box:
-    """The box (left, right, bottom, top) around all paths, with a margin of a tenth of its longer side."""
+    """The box (left, right, bottom, top) around all paths and a tenth of its longer side, above three for labels."""
     places = torch.cat(paths)
     low, high = places.amin(0), places.amax(0)
     beyond = 0.1 * (high - low).max()
     (left, bottom), (right, top) = (low - beyond).tolist(), (high + beyond).tolist()
-    return left, right, bottom, top
+    return left, right, bottom, top + 2 * float(beyond)
 
 
 def field(dynamics: Dynamics, box: Box) -> Arrows:

@@ -146,7 +146,7 @@ def through(part: Part) -> str:
     circle = torch.linspace(0, 2 * math.pi, 201, dtype=torch.float64)
     ring = RING.radius * torch.stack([circle.cos(), circle.sin()], 1)
     paths = {f"θ = {name}": in_plane(path) for name, (path, _) in found.items()}
-    box = box_around(ring, *paths.values())
+    box = box_around(2 * ring, *paths.values())  # with room for labels
     flow = field(Dynamics(lambda x, t: RING.score(x, torch.ones_like(t)), 1.0), box)
     shown = plane("over the score at t = 1", paths, box, flow)
     shown = Panel(
