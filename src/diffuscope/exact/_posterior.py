@@ -21,7 +21,7 @@ from diffuscope.memory import chunk_size
 from ._log_odds import compensated_log_odds, log_odds
 from ._screening import PointTable
 from ._stream import LEAST_LOG_WEIGHT, Sums, streamed
-from ._weighted_sums import add_weighted, summation_error
+from ._weighted_sums import add_weighted, summation_error, weighted_sum
 
 ZERO_LOG_WEIGHT = 746.0  # exp(-746) is zero in float64
 ROUNDED = 4.0  # standard deviations by which rounded weights may move a sum
@@ -105,9 +105,7 @@ class Posterior:
             unit = (v[rows] / length[:, None]).to(weights.dtype)
             along = weights * (unit @ points.T - (at_reference[rows] / length).to(weights.dtype)[:, None])
             sums = along.sum(1, dtype=torch.float64)
-            summed = torch.zeros_like(reference[rows])
-            add_weighted(summed, along.T, points)
-            product[rows] += length[:, None] * (summed - sums[:, None] * reference[rows])
+            product[rows] += length[:, None] * (weighted_sum(along.T, points) - sums[:, None] * reference[rows])
             first[rows] += length * sums
         return product - (self.mean - reference) * first[:, None]
 
@@ -120,10 +118,8 @@ class Posterior:
         for rows, weights, points in self.light_weights():
             about = reference[rows]
             mass = weights.sum(1, dtype=torch.float64)[:, None]
-            of_squares, summed = torch.zeros_like(about), torch.zeros_like(about)
-            add_weighted(of_squares, weights.T, points.square())
-            add_weighted(summed, weights.T, points)
-            squares[rows] += of_squares - 2 * summed * about + mass * about.square()
+            squares[rows] += weighted_sum(weights.T, points.square()) - 2 * weighted_sum(weights.T, points) * about
+            squares[rows] += mass * about.square()
         return (squares - (self.mean - reference).square()).clamp_min(0)
 
 

@@ -12,7 +12,7 @@ and what is longer is collected in float64, which adds u / 2 of float64 for ever
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 BLOCK = 128  # terms that a product adds: fewer cost time
@@ -26,6 +26,13 @@ def add_weighted(
     """The sums over all rows of weights times values are added to `total`, of this or a higher precision."""
     for w, y in zip(weights.split(BLOCK), values.split(BLOCK), strict=True):
         total += w.T @ y
+
+
+def weighted_sum(weights: Float[Tensor, "rows batch"], values: Float[Tensor, "rows d"]) -> Float64[Tensor, "batch d"]:
+    """The sums over all rows of weights times values, collected in float64."""
+    total = torch.zeros(weights.shape[1], values.shape[1], dtype=torch.float64, device=weights.device)
+    add_weighted(total, weights, values)
+    return total
 
 
 def summation_error(typical_norm: float, dtype: torch.dtype, n: int) -> float:

@@ -21,7 +21,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 
 from ._posterior import Posterior, _heavy_differences
-from ._weighted_sums import add_weighted
+from ._weighted_sums import weighted_sum
 from .distribution import Batch, Distribution, Level, PosteriorCovariance
 from .empirical import Empirical, EmpiricalCovariance
 from .gaussian import Gaussian, GaussianPosteriorCovariance
@@ -125,9 +125,7 @@ def _points_noise(part: Posterior, generator: torch.Generator) -> Tensor:
     for rows, weights, points in part.light_weights():
         roots = weights.sqrt() * _normal(tuple(weights.shape), weights, generator).to(weights.dtype)
         sums = roots.sum(1, dtype=torch.float64)
-        summed = torch.zeros_like(reference[rows])
-        add_weighted(summed, roots.T, points)
-        total[rows] += summed - sums[:, None] * reference[rows]
+        total[rows] += weighted_sum(roots.T, points) - sums[:, None] * reference[rows]
         first[rows] += sums
     return total - (part.mean - reference) * first[:, None]
 
