@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -68,6 +68,24 @@ def tensors_of(answer: object) -> list[torch.Tensor]:
         return [tensor for field in fields(answer) for tensor in tensors_of(getattr(answer, field.name))]
     items = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, (tuple, list)) else ()
     return [tensor for item in items for tensor in tensors_of(item)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The second of two workers begins at the end: what one has compiled the other reads from its file."""
+    report = yield
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw1" and isinstance(collector, (pytest.Session, pytest.Directory)):
+        report.result.reverse()
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers must have the tests in one order: that of the folders."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.parts)
 
 
 @pytest.fixture(autouse=True)

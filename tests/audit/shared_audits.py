@@ -1,6 +1,6 @@
 """A program for torchrun: audits whose work processes share, and the same audits, each made by one process alone.
 
-Called with a folder, in which process r writes found{r}.json.
+Called with a folder, in which process r writes found{r}.json, and the names of the audits.
 """
 
 import json
@@ -96,7 +96,9 @@ def of_model(folder: Path) -> dict[str, Any]:
     return audit_model(moons(model), SMALL, out=folder).as_json()
 
 
-CASES: tuple[Callable[[Path], dict[str, Any]], ...] = (of_bytes, of_latents, of_one_step, of_model)
+AUDITS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    case.__name__: case for case in (of_bytes, of_latents, of_one_step, of_model)
+}
 
 
 def counted(name: str, calls: list[int]) -> None:
@@ -139,7 +141,7 @@ class Drawn(torch.nn.Module):
         return x_t * (1 - 1e-6 * self.weight)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, *names: str) -> None:
     torch.set_num_threads(1)
     questions.QUESTIONS = [each for each in questions.QUESTIONS if each.name in ASKED]
     own, calls, found = os.environ["RANK"], list[int](), dict[str, Any]()
@@ -147,11 +149,12 @@ def main(folder: Path) -> None:
     for name in ("sharded_neighbors", "sharded_other_neighbors"):
         counted(name, calls)
     with process_group():
-        for case in CASES[int(own) :: 2]:
+        cases = [AUDITS[name] for name in names]
+        for case in cases[int(own) :: 2]:
             with alone():
                 found[f"{case.__name__} alone"] = case(folder / "alone" / case.__name__)
         assert not calls
-        for case in CASES:
+        for case in cases:
             made = case(folder / "shared" / case.__name__)
             found[case.__name__] = {"shared": made, "searches": len(calls)}
             calls.clear()
@@ -164,4 +167,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

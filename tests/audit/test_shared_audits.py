@@ -8,25 +8,39 @@ import pytest
 
 from launched import launch
 
-CASES = ("of_bytes", "of_latents", "of_one_step", "of_model")
+QUICK, SLOW = ("of_bytes", "of_model"), ("of_latents", "of_one_step")
+
+
+def audits(folder: Path, cases: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What each of two processes found, and every audit made by one of them alone; a run that hangs is an error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # two processes on the CPU, whatever the machine has
+        launch(Path(__file__).with_name("shared_audits.py"), [str(folder), *cases], 2)
+    return [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes found, and every audit made by one of them alone; a run that hangs is an error."""
-    folder = tmp_path_factory.mktemp("shared")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # two processes on the CPU, whatever the machine has
-        launch(Path(__file__).with_name("shared_audits.py"), [str(folder)], 2)
-    return [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
+    return audits(tmp_path_factory.mktemp("shared"), QUICK)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", QUICK)
 def test_an_audit_whose_searches_are_shared_is_that_of_one_process_alone(two, case):
-    """Samples of data held as bytes, latents, a one-step model, a denoiser: every number, bit for bit."""
-    expected = two[CASES.index(case) % 2][f"{case} alone"]
+    """Samples of data held as bytes, a denoiser: every number, bit for bit."""
+    assert_as_alone(two, case, QUICK)
+
+
+@pytest.mark.slow
+def test_audits_of_latents_and_of_a_one_step_model_are_those_of_one_process_alone(tmp_path):
+    found = audits(tmp_path, SLOW)
+    for case in SLOW:
+        assert_as_alone(found, case, SLOW)
+
+
+def assert_as_alone(found: list[dict[str, Any]], case: str, cases: tuple[str, ...]) -> None:
+    expected = found[cases.index(case) % 2][f"{case} alone"]
     assert expected["findings"]["memorized"]
-    for each in two:
+    for each in found:
         assert each[case]["searches"] > 0
         assert each[case]["shared"] == expected
 

@@ -209,6 +209,7 @@ def test_what_one_process_meets_ends_all_in_one_line(folder, model, line):
     assert "Report" not in done.stdout
 
 
+@pytest.mark.slow  # tests/samplers/test_generation_in_processes.py asks the same of threads
 def test_samples_of_two_processes_are_those_of_one(folder):
     """Also of a sampler that draws noise for one batch after another."""
     words = ("sample", "--model", "models:shaped", "--nfe", "5", "--sampler", "ddpm")

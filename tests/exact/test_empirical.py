@@ -514,9 +514,9 @@ def check_on_digits(points: Tensor, held_out: Tensor, sigma: float, count: int) 
         assert bool((error <= denoised.relative_error + 1e-12).all())
 
 
-@pytest.mark.parametrize("sigma", [0.002, pytest.param(1.0, marks=pytest.mark.slow)])
-def test_mnist_denoiser_is_within_its_stated_error_of_the_direct_sum(sigma, digits, held_out):
-    check_on_digits(digits, held_out, sigma, count=2)
+def test_mnist_denoiser_is_within_its_stated_error_of_the_direct_sum(digits, held_out):
+    """The first 15,000 at the lowest level, which is the hardest."""
+    check_on_digits(digits[:15_000], held_out, 0.002, count=2)
 
 
 @pytest.mark.slow
@@ -547,14 +547,14 @@ def test_mnist_posterior_variance_is_the_direct_sum_at_every_noise_level(sigma, 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 20.0])
 @pytest.mark.parametrize("answer", ["denoise", "log_prob", "posterior_covariance"])
 def test_no_matrix_of_all_pairs_is_formed(sigma, answer, generator):
-    n, batch = 60_000, 256
-    distribution = Empirical(torch.rand(n, 64, generator=generator), memory=16 * 2**20)
+    n, batch, memory = 10_000, 128, 2 * 2**20
+    distribution = Empirical(torch.rand(n, 64, generator=generator), memory=memory)
     x = torch.rand(batch, 64, generator=generator) + sigma * torch.randn(batch, 64, generator=generator)
     getattr(distribution, answer)(x[:2], 1.0, sigma)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         getattr(distribution, answer)(x, 1.0, sigma)
     largest = max(event.cpu_memory_usage for event in profile.events() or [])
-    assert largest <= 16 * 2**20 < 4 * n * batch
+    assert largest <= memory < 4 * n * batch
 
 
 @pytest.mark.slow

@@ -24,11 +24,14 @@ EVERY_SCREEN = ((WIDE, "dark"), (PHONE, "light"), *EACH_ONCE)
 # heat map stand on their cell, not on the page, and are held by the test of the theme
 _LOW_CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const known = new Map();  // reading a pixel takes long, and a page has few colors
   const rgba = (color) => {
+    if (known.has(color)) return known.get(color);
     canvas.clearRect(0, 0, 1, 1);
     canvas.fillStyle = color;
     canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
+    known.set(color, [...canvas.getImageData(0, 0, 1, 1).data]);
+    return known.get(color);
   };
   const luminance = ([r, g, b]) => {
     const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);

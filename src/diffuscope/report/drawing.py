@@ -158,6 +158,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     for log, axis, limits in ((panel.x_log, axes.xaxis, axes.get_xlim()), (panel.y_log, axes.yaxis, axes.get_ylim())):
         if log:
             _log_ticks(axis, min(limits), max(limits))
+    axes.yaxis.set_minor_locator(NullLocator())  # of no size, so that none is seen; matplotlib would measure each
     if panel.x_ticks:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(panel.x_ticks, [f"{place:g}" for place in panel.x_ticks])
