@@ -152,22 +152,22 @@ def check_page(browser, path: Path, screens: Sequence[tuple[int, str]] = EACH_ON
             assert page.evaluate(_OVERFLOWING) == []
             assert page.evaluate(_LOW_CONTRAST) == []
             assert page.evaluate(_SMALLEST_LETTER) >= 9.0
-    check_keyboard(browser, path, width=screens[-1][0])
+            if (width, scheme) == screens[-1]:
+                check_keyboard(page)
 
 
-def check_keyboard(browser, path: Path, *, width: int) -> None:
+def check_keyboard(page) -> None:
     """Tab alone reaches the skip link, every section and everything that scrolls, each visibly focused."""
-    with opened(browser, path, width=width, scheme="light") as page:
-        page.evaluate(_UNFOLD)
-        expected = page.evaluate(_STOPS)
-        reached: set[int] = set()
-        for _ in range(2 * expected + 20):
-            page.keyboard.press("Tab")
-            stop = page.evaluate(_FOCUSED)
-            if stop is None or (stop["expected"] and stop["number"] in reached):
-                break
-            assert stop["outlined"], f"no visible focus: {stop['html']}"
-            assert stop["inside"], f"focus outside of the screen: {stop['html']}"
-            if stop["expected"]:
-                reached.add(stop["number"])
-        assert len(reached) == expected
+    page.evaluate(_UNFOLD)
+    expected = page.evaluate(_STOPS)
+    reached: set[int] = set()
+    for _ in range(2 * expected + 20):
+        page.keyboard.press("Tab")
+        stop = page.evaluate(_FOCUSED)
+        if stop is None or (stop["expected"] and stop["number"] in reached):
+            break
+        assert stop["outlined"], f"no visible focus: {stop['html']}"
+        assert stop["inside"], f"focus outside of the screen: {stop['html']}"
+        if stop["expected"]:
+            reached.add(stop["number"])
+    assert len(reached) == expected

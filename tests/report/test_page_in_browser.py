@@ -21,7 +21,8 @@ def written(tmp_path_factory):
 
 def test_page_is_sound_on_both_screens_in_both_themes(browser, written):
     check_page(browser, written, EVERY_SCREEN)
-    check_keyboard(browser, written, width=WIDE)
+    with opened(browser, written, width=WIDE, scheme="light") as page:
+        check_keyboard(page)
 
 
 def test_page_and_figures_follow_the_color_scheme_of_the_reader(browser, written):
