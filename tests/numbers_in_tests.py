@@ -17,3 +17,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 def rng(seed: int = 0) -> np.random.Generator:
     """The same of numpy."""
     return np.random.default_rng(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Standard normal numbers in float64."""
+    return torch.randn(*shape, dtype=torch.float64, generator=seeded(seed))

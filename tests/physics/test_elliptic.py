@@ -12,10 +12,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.physics import Darcy, Equation, Grid, Helmholtz, Poisson, inverse
 from diffuscope.physics.operators import FluxForm, factorization
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+from numbers_in_tests import normal
 
 
 def equations(n: int, boundary: tuple[str, ...]) -> list[Equation]:

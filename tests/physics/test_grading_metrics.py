@@ -3,7 +3,6 @@ import math
 import pytest
 import scipy
 import torch
-from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grading.metrics import (
@@ -18,10 +17,7 @@ from diffuscope.physics.grading.metrics import (
     order_interval,
     total_variation,
 )
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+from numbers_in_tests import normal
 
 
 def weighted(D: int, K: int) -> Marginals:

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
@@ -31,12 +30,9 @@ from diffuscope.physics.operators import LogNormal
 from diffuscope.samplers import DDIM
 from diffuscope.samplers.generation import generate
 from diffuscope.schedules import VE
+from numbers_in_tests import normal
 
 F64 = torch.float64
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
 def free(shape: tuple[int, ...], variance: float = 1.0) -> ExactDenoiser:

@@ -32,16 +32,13 @@ from diffuscope.samplers import model_times
 from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.schedule_values import instants
 from diffuscope.schedules import VE, VP, RectifiedFlow
+from numbers_in_tests import normal
 
 F64 = torch.float64
 SEEDS, REPLICAS = 24, 24
 COVARIANCE = torch.tensor([[1.0, 0.6], [0.6, 0.8]], dtype=F64)
 PRIOR = ExactDenoiser(Gaussian.from_covariance(torch.tensor([0.5, -0.3]), COVARIANCE), VP())
 FIRST, Y = at_nodes(torch.tensor([0]), (2,), noise=0.3), torch.tensor([1.5])
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass(frozen=True)
