@@ -18,6 +18,7 @@ from diffuscope.physics.levy import BernoulliGaussJumps, GaussianJumps, LaplaceJ
 from diffuscope.physics.levy_distribution import LevyDistribution, levy_denoiser
 from diffuscope.physics.walk_posterior import pointwise, walk_posterior
 from diffuscope.schedules import VE, VP
+from numbers_in_tests import seeded
 
 LAWS = [GaussianJumps(0.8), LaplaceJumps(0.6), StudentJumps(4.0, 0.8), BernoulliGaussJumps(0.3, 1.5)]
 each_law = pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
@@ -101,6 +102,17 @@ def test_two_jumps_agree_with_quadrature(law):
     torch.testing.assert_close(walk.variance[0], w @ (x - mean).square(), rtol=5e-4, atol=0)
     other = w @ ((x - mean)[:, :1] * (x - mean))
     torch.testing.assert_close(walk.covariance_times(torch.tensor([[1.0, 0.0]]))[0], other, rtol=0, atol=5e-4)
+
+
+@each_law
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 2.0, 10.0])
+def test_by_default_the_denoiser_is_exact_to_5e_4_posterior_standard_deviations(law, sigma):
+    """Against four times the resolution, whose own error is far below."""
+    process, g = LevyProcess(law, 8), seeded()
+    x_t = process.draw(8, generator=g) + sigma * torch.randn(8, 8, dtype=torch.float64, generator=g)
+    fine = walk_posterior(process, torch.full((8,), sigma**-2).double(), x_t, resolution=8.0)
+    error = (LevyDistribution(process).denoise(x_t, 1.0, sigma) - fine.mean) / fine.variance.sqrt()
+    assert float(error.abs().max()) < 5e-4
 
 
 def test_refinement_converges_at_order_six_for_laplace_jumps():

@@ -36,7 +36,7 @@ CHUNK = 32  # samples whose messages are in memory at once
 class LevyDistribution:
     """The process under factors exp(-p_i (x_i - c_i)^2 / 2), p = `precision` and c = `center`; none by default.
 
-    At `resolution` 2 the denoiser is exact to 3e-4 posterior standard deviations; the error falls at order 6 for
+    At `resolution` 2 the denoiser is exact to 5e-4 posterior standard deviations; the error falls at order 6 for
     Laplace jumps and faster for smooth ones. Methods raise InputError as in the contract of a `Distribution`.
 
     >>> from diffuscope.physics.levy import GaussianJumps
