@@ -5,6 +5,9 @@ import scipy
 import torch
 
 from diffuscope.errors import InputError
+from diffuscope.exact import Empirical
+from diffuscope.physics import at_nodes
+from diffuscope.physics.grading import Grader, finite_case
 from diffuscope.physics.grading.metrics import (
     Marginals,
     coverage,
@@ -117,3 +120,18 @@ def test_one_draw_and_impossible_levels_are_refused():
     with pytest.raises(InputError, match="counts"):
         multinomial_test(torch.tensor([0, 0]), torch.tensor([0.5, 0.5]).double())
     assert math.isfinite(energy_score(normal(2, 1), truth.values.T, truth.weights))
+
+
+@pytest.mark.parametrize(("points", "dimension"), [(4, 7), (9, 3)])
+def test_the_directions_that_are_scored_are_orthonormal_and_diagonalize_the_posterior_covariance(points, dimension):
+    """Fewer points than numbers, and more. The observation says 1e-6 of a standard deviation: what is left of 1e-5."""
+    x, weights = normal(points, dimension), 0.2 + normal(points, seed=1).abs()
+    weights = weights / weights.sum()
+    flat = at_nodes(torch.tensor([0]), (dimension,), noise=1e6)
+    directions, variances = Grader(finite_case("a-0", Empirical(x, weights), flat))._leading
+    centered = x - weights @ x
+    covariance = (centered * weights[:, None]).T @ centered
+    identity = torch.eye(directions.shape[1], dtype=torch.float64)
+    torch.testing.assert_close(directions.T @ directions, identity, rtol=0, atol=1e-12)
+    torch.testing.assert_close(covariance @ directions, directions * variances, rtol=0, atol=1e-5)
+    assert 0.99 <= float(variances.sum() / covariance.trace()) <= 1 + 1e-5
