@@ -124,7 +124,7 @@ def test_one_draw_and_impossible_levels_are_refused():
 
 @pytest.mark.parametrize(("points", "dimension"), [(4, 7), (9, 3)])
 def test_the_directions_that_are_scored_are_orthonormal_and_diagonalize_the_posterior_covariance(points, dimension):
-    """Fewer points than numbers, and more. The observation says 1e-6 of a standard deviation: what is left of 1e-5."""
+    """Fewer points than numbers, and more. An observation with noise of 1e6 moves them by less than 1e-5."""
     x, weights = normal(points, dimension), 0.2 + normal(points, seed=1).abs()
     weights = weights / weights.sum()
     flat = at_nodes(torch.tensor([0]), (dimension,), noise=1e6)
