@@ -96,7 +96,9 @@ def test_the_gaussian_knows_nothing_more_and_is_as_far_from_the_training_set_as_
     assert found["beyond_gaussian"].tone == "attention"
     assert abs(found["fisher"].value) < 1e-3  # float32 answers
     # two distributions under one diffusion: the bound of Girsanov is the relative entropy itself
-    truth = lost(Empirical(few), gaussian, ratios, Grid.square(-3, 3, 320))
+    # the points as normal distributions of deviation 1e-6: next to the noise as good as points, in a tenth of the time
+    points = GaussianMixture.isotropic(torch.ones(40) / 40, few, torch.full((40,), 1e-12))
+    truth = lost(points, gaussian, ratios, Grid.square(-2.01, 2.01, 216))
     low, high = found["from_memorizer"].interval
     assert low < truth < high
     assert high - low < truth
@@ -299,7 +301,7 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
         "diagnostics",
     ]
     assert len(page.verdicts) == 11
-    html = render(page)
+    html = render(dataclasses.replace(page, sections=page.sections[-1:]))
     for finding in added.findings["diagnostics"]:
         assert finding.title in html
         assert finding.null

@@ -73,7 +73,7 @@ def test_irreducible_loss_of_two_points_is_the_integral_of_sech_squared():
     subject = exact_subject(fitted.train, train, train)
     noise = torch.randn(1000, 1, generator=torch.Generator().manual_seed(1))
     for sigma in (0.5, 1.0, 2.0):
-        sums = measure_level(subject, fitted, sigma, train, train, noise, train[:20])
+        sums = measure_level(subject, fitted, sigma, train, train[:20], noise, train[:20])
         exact, _ = integrate.quad(
             lambda x, s=sigma: np.cosh(x / s**2) ** -2 * stats.norm.pdf(x, 1, s), -10 * sigma, 1 + 10 * sigma
         )
@@ -148,7 +148,7 @@ def test_the_levels_that_matter_are_those_of_the_closed_form():
     fitted = fit_references(train[:400], heldout[:400], 2, torch.Generator().manual_seed(0))
     subject = exact_subject(fitted.gaussian, train[:400], heldout)
     noise = torch.randn(1000, 3, generator=torch.Generator().manual_seed(1))
-    measures = measured(subject, fitted, 10, train, heldout, noise, train[:20])
+    measures = measured(subject, fitted, 10, train[:20], heldout, noise, train[:20])  # held-out examples decide
     sigma2 = measures.ratios[:, None] ** 2
     loss = (lam.numpy() * sigma2 / (lam.numpy() + sigma2)).sum(1) / float(lam.sum())
     clear = np.minimum(np.abs(np.log(loss / 0.0025)), np.abs(np.log((1 - loss) / 0.05))) > 0.5
