@@ -7,6 +7,7 @@ from html import unescape
 import numpy as np
 import pytest
 import torch
+from made_by_hand import blank_figures, other_tools_are_quick  # noqa: F401
 
 from audit_subjects import QUICK, SMALL, asked, digits, exact_subject
 from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit_model
@@ -140,6 +141,7 @@ def test_every_finding_of_every_question_shows_on_the_page_and_the_first_is_its_
         assert finding.title in shown
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_an_added_question_is_answered_shown_and_stored(data, monkeypatch):
     """One file and one line: nothing else knows the questions."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_by_hand import blank_figures, other_tools_are_quick  # noqa: F401
 
 from audit_subjects import SMALL, asked
 from diffuscope.audit import Subject, audit_classes, class_audit
@@ -91,6 +92,7 @@ def test_the_one_class_that_memorized_is_the_one_that_copies():
         assert first(result, y, "other-classes").tone == "good"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_memorized_class_stands_out_in_the_files(tmp_path):
     result = memorizing()
     report = result.save(tmp_path)

@@ -20,6 +20,7 @@ def quick_power(monkeypatch):
     """The power of a look, which a verdict of copies does not depend on, takes most of its time."""
     monkeypatch.setattr("diffuscope.monitor.judged_copies.smallest_share_found", lambda *_, **__: 0.01)
     monkeypatch.setattr("diffuscope.audit.copy_search.smallest_share_found", lambda *_: 0.01)
+    monkeypatch.setattr("diffuscope.audit.copy_search.PLANTED", 2)
 
 
 @pytest.mark.usefixtures("quick_power")
