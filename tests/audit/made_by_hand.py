@@ -30,6 +30,14 @@ def other_tools_are_quick() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def classifiers_are_quick() -> Iterator[None]:
+    """In a file that imports it: 300 steps for the classifier of labels, of blobs or few images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffuscope.audit.classifier.STEPS", 300)
+        yield
+
+
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without what is drawn in their figures, which takes most of their time."""

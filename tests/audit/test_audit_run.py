@@ -24,6 +24,8 @@ from diffuscope.report import render
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow
 from diffuscope.training import TrainingSettings, averaged, train
 
+PLAIN = dataclasses.replace(QUICK, transformations=("none",))  # those of images are asked with the search for copies
+
 
 @pytest.fixture(scope="module")
 def data():
@@ -34,7 +36,7 @@ def data():
 @pytest.fixture(scope="module")
 def memorizer_result(data):
     subject = exact_subject(Empirical(data["train"]), data["train"], data["heldout"])
-    return audit_model(subject, QUICK)
+    return audit_model(subject, dataclasses.replace(PLAIN, points=100, generated=100))
 
 
 def found(result, name):
@@ -77,7 +79,7 @@ def test_a_network_trained_to_convergence_on_few_digits_is_called_copying(data):
 def test_a_model_that_saw_neither_set_shows_no_sign_and_states_its_power(data):
     model = Gaussian.fit([data["other"]]).truncate(40)
     with asked("memorized"):
-        result = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), QUICK)
+        result = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), PLAIN)
     verdict = found(result, "memorized.verdict")
     assert verdict.verdict.startswith("No sign")
     assert verdict.tone == "good"
@@ -90,7 +92,7 @@ def test_given_samples_are_searched_in_place_of_the_models_own(data):
     train, heldout = data["heldout"][:300], data["heldout"][300:]
     planted = torch.cat([train[:30], data["other"][:100]])
     with asked("memorized"):
-        result = audit_model(exact_subject(model, train, heldout), QUICK, samples=planted)
+        result = audit_model(exact_subject(model, train, heldout), PLAIN, samples=planted)
     listed = np.flatnonzero(result["memorized"].result.copies["pixels"].listed)
     assert set(range(30)) <= set(listed.tolist())
     # 5% of the list are expected to be false, 1.7 of 100 fresh digits; 300 calibration examples add to the variance

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_by_hand import blank_figures, other_tools_are_quick  # noqa: F401
+from made_by_hand import blank_figures, classifiers_are_quick, other_tools_are_quick  # noqa: F401
 
 from audit_subjects import SMALL, asked
 from diffuscope.audit import Subject, audit_classes, class_audit
@@ -73,7 +73,7 @@ def first(result, y, name):
 @cache
 def memorizing():
     model = ByClass(gaussian(0), Empirical(drawn(1, EACH, 1)), gaussian(2))
-    with asked("wiring", "memorized"):
+    with asked("memorized"):
         return audit_classes(labelled(model), settings=SETTINGS)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_by_hand import other_tools_are_quick  # noqa: F401
+from made_by_hand import blank_figures, other_tools_are_quick  # noqa: F401
 from scipy import stats
 from torch import nn
 
@@ -322,6 +322,7 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
     ]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_data_that_are_not_images_get_a_report_without_pictures(finished, tmp_path):
     html = finished[0].save(tmp_path).read_text()
     assert "data:image/png" not in html

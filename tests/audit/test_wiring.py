@@ -117,7 +117,7 @@ def test_exact_denoisers_pass_under_every_schedule(schedule):
 
 def test_a_perfect_memorizer_passes():
     """It is what it is taken for; whether it memorized is the next question."""
-    found, broken = ask(ExactDenoiser(Empirical(TRAIN), VE()))
+    found, broken = ask(ExactDenoiser(Empirical(TRAIN[:300]), VE()), TRAIN[:300])
     assert not broken
     assert found["verdict"].tone == "good"
 
