@@ -175,7 +175,7 @@ def test_a_fault_that_would_pass_makes_every_close_sample_a_matter_of_not_knowin
     assert "far" not in [row[-1] for row in table.rows if row[1] == name]
 
 
-def test_features_that_see_nothing_give_no_verdict(replayed):
+def test_features_that_see_nothing_give_no_verdict(replayed: tuple[Quality, Quality]):
     """Random directions of noise that does not depend on the example: 'close' whatever the samples are."""
     _, result = replayed
     one = result.judged[0]
