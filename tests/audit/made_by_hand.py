@@ -2,10 +2,12 @@
 
 import base64
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -18,6 +20,28 @@ from diffuscope.schedules import VE
 from numbers_in_tests import seeded
 
 Kind = TypeVar("Kind")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def other_tools_are_quick() -> Iterator[None]:
+    """In a file that imports it: the gap of the likelihood is fitted again 9 times, not 99, where nobody reads it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffuscope.audit.feature_likelihood.PERMUTATIONS", 9)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def classifiers_are_quick() -> Iterator[None]:
+    """In a file that imports it: 300 steps for the classifier of labels, of blobs or few images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffuscope.audit.classifier.STEPS", 300)
+        yield
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without what is drawn in their figures, which takes most of their time."""
+    monkeypatch.setattr("diffuscope.report.page.page_svg", lambda _: '<svg class="plot" viewBox="0 0 1 1"></svg>')
 
 
 def made(kind: type[Kind], **parts: Any) -> Kind:

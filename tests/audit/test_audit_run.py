@@ -7,6 +7,7 @@ from html import unescape
 import numpy as np
 import pytest
 import torch
+from made_by_hand import blank_figures, other_tools_are_quick  # noqa: F401
 
 from audit_subjects import QUICK, SMALL, asked, digits, exact_subject
 from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit_model
@@ -23,6 +24,8 @@ from diffuscope.report import render
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow
 from diffuscope.training import TrainingSettings, averaged, train
 
+PLAIN = dataclasses.replace(QUICK, transformations=("none",))  # those of images are asked with the search for copies
+
 
 @pytest.fixture(scope="module")
 def data():
@@ -33,7 +36,7 @@ def data():
 @pytest.fixture(scope="module")
 def memorizer_result(data):
     subject = exact_subject(Empirical(data["train"]), data["train"], data["heldout"])
-    return audit_model(subject, QUICK)
+    return audit_model(subject, dataclasses.replace(PLAIN, points=100, generated=100))
 
 
 def found(result, name):
@@ -76,7 +79,7 @@ def test_a_network_trained_to_convergence_on_few_digits_is_called_copying(data):
 def test_a_model_that_saw_neither_set_shows_no_sign_and_states_its_power(data):
     model = Gaussian.fit([data["other"]]).truncate(40)
     with asked("memorized"):
-        result = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), QUICK)
+        result = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), PLAIN)
     verdict = found(result, "memorized.verdict")
     assert verdict.verdict.startswith("No sign")
     assert verdict.tone == "good"
@@ -89,7 +92,7 @@ def test_given_samples_are_searched_in_place_of_the_models_own(data):
     train, heldout = data["heldout"][:300], data["heldout"][300:]
     planted = torch.cat([train[:30], data["other"][:100]])
     with asked("memorized"):
-        result = audit_model(exact_subject(model, train, heldout), QUICK, samples=planted)
+        result = audit_model(exact_subject(model, train, heldout), PLAIN, samples=planted)
     listed = np.flatnonzero(result["memorized"].result.copies["pixels"].listed)
     assert set(range(30)) <= set(listed.tolist())
     # 5% of the list are expected to be false, 1.7 of 100 fresh digits; 300 calibration examples add to the variance
@@ -140,6 +143,7 @@ def test_every_finding_of_every_question_shows_on_the_page_and_the_first_is_its_
         assert finding.title in shown
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_an_added_question_is_answered_shown_and_stored(data, monkeypatch):
     """One file and one line: nothing else knows the questions."""
 
@@ -184,7 +188,8 @@ def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeyp
     monkeypatch.setattr("diffuscope.audit.questions.QUESTIONS", few)
     model = Gaussian.fit([data["other"]])
     subject = exact_subject(model, data["heldout"][:300], data["heldout"][300:])
-    whole = audit_model(subject, SMALL)
+    settings = dataclasses.replace(SMALL, transformations=("none",))  # the search for copies is no stored stage
+    whole = audit_model(subject, settings)
     measured = []
     original = measure_level
 
@@ -196,14 +201,14 @@ def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeyp
 
     monkeypatch.setattr("diffuscope.audit.session.measure_level", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        audit_model(subject, SMALL, out=tmp_path)
+        audit_model(subject, settings, out=tmp_path)
     # one stage damaged as by a crash of the machine: it is computed again
     (next(tmp_path.glob("state/*")) / "level-00.npz").write_bytes(b"PK\x03\x04 torn")
-    resumed = audit_model(subject, SMALL, out=tmp_path)
+    resumed = audit_model(subject, settings, out=tmp_path)
     # 3 finished before the interruption, 1 of them damaged: 4th to 8th and the damaged one are computed
     assert len(measured) == 4 + 6
     assert json.dumps(resumed.as_json()) == json.dumps(whole.as_json())  # NaN is itself
-    again = audit_model(subject, SMALL, out=tmp_path)
+    again = audit_model(subject, settings, out=tmp_path)
     assert len(measured) == 10
     assert json.dumps(again.as_json()) == json.dumps(whole.as_json())
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_by_hand import blank_figures, classifiers_are_quick, other_tools_are_quick  # noqa: F401
 
 from audit_subjects import SMALL, asked
 from diffuscope.audit import Subject, audit_classes, class_audit
@@ -72,7 +73,7 @@ def first(result, y, name):
 @cache
 def memorizing():
     model = ByClass(gaussian(0), Empirical(drawn(1, EACH, 1)), gaussian(2))
-    with asked("wiring", "memorized"):
+    with asked("memorized"):
         return audit_classes(labelled(model), settings=SETTINGS)
 
 
@@ -91,6 +92,7 @@ def test_the_one_class_that_memorized_is_the_one_that_copies():
         assert first(result, y, "other-classes").tone == "good"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_memorized_class_stands_out_in_the_files(tmp_path):
     result = memorizing()
     report = result.save(tmp_path)

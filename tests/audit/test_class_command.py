@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_by_hand import blank_figures, classifiers_are_quick, other_tools_are_quick  # noqa: F401
 
 from audit_subjects import asked
 from commands_in_tests import refused, run
@@ -32,6 +33,7 @@ def stored(folder):
     return json.loads((folder / "out" / "audit.json").read_text())
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_class_that_copies_fails_the_command_and_the_others_do_not(folder, capsys):
     tmp_path, name = folder
     audit = ("audit", "--data", "labelled.npz", "--model", name, "--out", "out", *QUICK)

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from made_by_hand import other_tools_are_quick  # noqa: F401
 
 import audit_subjects
 from diffuscope.audit import Settings, audit_samples

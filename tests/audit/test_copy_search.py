@@ -6,12 +6,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from made_by_hand import other_tools_are_quick  # noqa: F401
 from scipy import stats
 
 from audit_subjects import QUICK, SMALL, asked, digits, exact_subject
 from diffuscope.audit import audit_model
 from diffuscope.audit.copy_queries import Search
-from diffuscope.audit.copy_search import copies, copies_finding
+from diffuscope.audit.copy_search import CopySearch, copies, copies_finding
 from diffuscope.audit.leaked import find_leaked
 from diffuscope.audit.memorization import Memorization, verdict
 from diffuscope.audit.nearness import nearness
@@ -35,6 +36,12 @@ def split(seed, *sizes):
 def noisy(x, share):
     """Noise of this share of the range."""
     return x + 2 * share * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def _little_power(monkeypatch):
+    """What is on a list depends on no planted copies, which take most of the time of a search."""
+    monkeypatch.setattr("diffuscope.audit.copy_search.PLANTED", 2)
 
 
 @pytest.fixture(scope="module", params=[(), IMAGES], ids=["vectors", "images"])
@@ -95,6 +102,7 @@ def test_planted_copies_of_the_stated_share_are_found_in_at_least_90_of_100_draw
         assert np.mean(found) >= 0.9, name
 
 
+@pytest.mark.usefixtures("_little_power")
 def test_repeats_in_the_training_set_do_not_hide_copies_and_are_listed():
     """Five images twenty times each, a quarter of the samples copies of them: exact repeats, and nearly exact ones."""
     train, heldout, others = split(8, 600, 900, 150)
@@ -106,6 +114,7 @@ def test_repeats_in_the_training_set_do_not_hide_copies_and_are_listed():
         assert set(range(5)) <= {int(group[0]) for group in found.repeats.groups if len(group) >= 20}
 
 
+@pytest.mark.usefixtures("_little_power")
 def test_modified_copies_are_found_with_the_transformation_that_undoes_them():
     train, heldout, others = split(9, 700, 900, 150)
     found = searched(torch.cat([train[:50].flip(3), others]), train, heldout, chosen=IMAGES)
@@ -114,6 +123,7 @@ def test_modified_copies_are_found_with_the_transformation_that_undoes_them():
     assert not searched(torch.cat([train[:50].flip(3), others]), train, heldout).listed[:50].any()
 
 
+@pytest.mark.usefixtures("_little_power")
 @pytest.mark.parametrize("change", [lambda x: x, lambda x: noisy(x, 0.01), lambda x: x + 0.3], ids=["=", "noise", "+"])
 def test_leaked_heldout_examples_are_found_and_do_not_hide_copies(change):
     """A tenth of the held-out examples repeat training ones."""
@@ -125,6 +135,7 @@ def test_leaked_heldout_examples_are_found_and_do_not_hide_copies(change):
     assert found.listed[:20].all()
 
 
+@pytest.mark.usefixtures("_little_power")
 def test_examples_that_coincide_by_chance_are_not_leaked():
     """Throws of three dice repeat each other as often in both sets, and no sample is accused of it."""
     generator = torch.Generator().manual_seed(0)
@@ -134,6 +145,7 @@ def test_examples_that_coincide_by_chance_are_not_leaked():
     assert not found.listed.any()
 
 
+@pytest.mark.usefixtures("_little_power")
 @pytest.mark.parametrize("chosen", [(), IMAGES], ids=["vectors", "images"])
 def test_what_is_no_copy_is_not_accused(chosen):
     """Smooth samples, noise of any size, constant images, fresh digits under noise, held-out examples themselves."""
@@ -141,8 +153,9 @@ def test_what_is_no_copy_is_not_accused(chosen):
     smooth = others[nearest_neighbors(others[:150], others, 3)[1]].mean(1)
     noise = noisy(torch.zeros_like(smooth), 0.5)
     innocent = (smooth, noise, 100 * noise, torch.zeros_like(noise), noisy(others[:150], 0.1), heldout[:150])
+    search = CopySearch(train, heldout, calibration=10_000, seed=0, chosen=chosen)
     for samples in innocent:
-        assert searched(samples, train, heldout, chosen=chosen).listed.mean() < 0.01
+        assert search(samples, 0.05).listed.mean() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -163,10 +176,12 @@ def test_one_training_example_gives_no_verdict():
     assert copies_finding(found, "pixels").tone == "unknown"
 
 
+@pytest.mark.usefixtures("_little_power")
 def test_the_p_value_of_the_finding_is_below_the_rate_exactly_if_a_sample_is_listed():
     train, heldout, others = split(13, 600, 600, 200)
+    search = CopySearch(train, heldout, calibration=10_000, seed=0)
     for copied in range(0, 24, 3):
-        found = searched(torch.cat([train[:copied], others[copied:]]), train, heldout)
+        found = search(torch.cat([train[:copied], others[copied:]]), 0.05)
         assert (found.p_value <= 0.05) == found.listed.any()
         assert found.p_value >= found.p_values.min()
 
@@ -195,8 +210,10 @@ def copying():
     train, heldout, others = split(14, 300, 600, 150)
     samples = torch.cat([train[:50].flip(3), others])
     subject = exact_subject(Gaussian.fit([others]).truncate(40), train, heldout)
-    with asked("memorized"):
-        return [audit_model(subject, replace(SMALL, examples=shown), samples=samples) for shown in (True, False)]
+    with asked("memorized"), pytest.MonkeyPatch.context() as patch:
+        shown = audit_model(subject, SMALL, samples=samples)
+        patch.setattr("diffuscope.audit.copy_search.PLANTED", 2)  # power is looked at in the first alone
+        return shown, audit_model(subject, replace(SMALL, examples=False), samples=samples)
 
 
 def test_the_report_shows_which_transformation_matched(copying):

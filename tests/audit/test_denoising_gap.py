@@ -12,14 +12,15 @@ from sklearn.datasets import load_digits
 from audit_subjects import digits
 from diffuscope.audit.denoising_gap import denoising_gap, gap_finding, pairs_of_cells
 from diffuscope.exact import Gaussian
-from diffuscope.findings import paired_permutation
+from diffuscope.findings import bootstrap_sums, paired_permutation
 
 
 @pytest.fixture
 def _fewer_permutations(monkeypatch):
-    """P-values of 999 are as valid, in steps of 0.001."""
+    """P-values of 999 are as valid, in steps of 0.001. Intervals, of 20 resamples, are not read."""
     fewer = partial(paired_permutation, permutations=999)
     monkeypatch.setattr("diffuscope.audit.denoising_gap.paired_permutation", fewer)
+    monkeypatch.setattr("diffuscope.audit.denoising_gap.bootstrap_sums", partial(bootstrap_sums, resamples=20))
 
 
 def test_the_gap_of_the_control_is_a_share_of_its_held_out_error():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_by_hand import blank_figures, other_tools_are_quick  # noqa: F401
 from scipy import stats
 from torch import nn
 
@@ -96,7 +97,9 @@ def test_the_gaussian_knows_nothing_more_and_is_as_far_from_the_training_set_as_
     assert found["beyond_gaussian"].tone == "attention"
     assert abs(found["fisher"].value) < 1e-3  # float32 answers
     # two distributions under one diffusion: the bound of Girsanov is the relative entropy itself
-    truth = lost(Empirical(few), gaussian, ratios, Grid.square(-3, 3, 320))
+    # the points as normal distributions of deviation 1e-6: next to the noise as good as points, in a tenth of the time
+    points = GaussianMixture.isotropic(torch.ones(40) / 40, few, torch.full((40,), 1e-12))
+    truth = lost(points, gaussian, ratios, Grid.square(-2.01, 2.01, 216))
     low, high = found["from_memorizer"].interval
     assert low < truth < high
     assert high - low < truth
@@ -299,7 +302,7 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
         "diagnostics",
     ]
     assert len(page.verdicts) == 11
-    html = render(page)
+    html = render(dataclasses.replace(page, sections=page.sections[-1:]))
     for finding in added.findings["diagnostics"]:
         assert finding.title in html
         assert finding.null
@@ -319,6 +322,7 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
     ]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_data_that_are_not_images_get_a_report_without_pictures(finished, tmp_path):
     html = finished[0].save(tmp_path).read_text()
     assert "data:image/png" not in html

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from made_by_hand import classifiers_are_quick, other_tools_are_quick  # noqa: F401
 
 from audit_subjects import digits
 from diffuscope.audit import Settings, Subject, audit_samples

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from made_by_hand import other_tools_are_quick  # noqa: F401
 from scipy import stats
 
 from audit_subjects import asked

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from made_by_hand import classifiers_are_quick, other_tools_are_quick  # noqa: F401
 from sklearn.datasets import load_digits
 
 from audit_subjects import SMALL, asked

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from made_by_hand import other_tools_are_quick  # noqa: F401
 
 from audit_subjects import asked, digits
 from diffuscope.audit import Settings, Subject, audit_samples

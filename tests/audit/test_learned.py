@@ -25,6 +25,12 @@ def setting():
     return train, heldout, references
 
 
+@pytest.fixture(scope="module")
+def result(setting):
+    """What the exact denoiser of the Gaussian learned."""
+    return result_for(setting[2].gaussian, setting)
+
+
 def result_for(distribution, setting):
     train, heldout, references = setting
     subject = exact_subject(distribution, train, heldout)
@@ -34,8 +40,7 @@ def result_for(distribution, setting):
     return explained(measures, np.random.default_rng(0))
 
 
-def test_the_gaussian_denoiser_is_explained_by_the_gaussian_and_by_nothing_else(setting):
-    result = result_for(setting[2].gaussian, setting)
+def test_the_gaussian_denoiser_is_explained_by_the_gaussian_and_by_nothing_else(result):
     column = result.models.index("Gaussian")
     for name in ("training", "heldout", "trajectory"):
         # float32 answers against float32 answers of the same distribution: the same bits
@@ -99,8 +104,7 @@ def test_explained_range_interpolates_the_crossing_of_a_power_law():
     assert np.isnan(explained_range(ratios, np.ones(9))).all()
 
 
-def test_findings_name_the_numbers_of_the_result(setting):
-    result = result_for(setting[2].gaussian, setting)
+def test_findings_name_the_numbers_of_the_result(result):
     found = {f.name: f for f in findings(result)}
     assert found["learned.gaussian_range"].value == pytest.approx(result.ratios[-1])
     assert found["learned.best_at_lowest"].value == 0
@@ -141,24 +145,21 @@ def test_a_network_of_zeros_is_worse_than_the_mean_and_unexplained_by_at_most_al
     assert max(curve.value.max() for curve in result.unexplained_score.values()) <= LARGEST
 
 
-def test_the_exact_gaussian_is_at_no_level_worse_than_the_mean(setting):
-    result = result_for(setting[2].gaussian, setting)
+def test_the_exact_gaussian_is_at_no_level_worse_than_the_mean(result):
     first, worse, *_ = findings(result)
     assert first.name == "learned.gaussian_range"
     assert (worse.name, worse.tone) == ("learned.worse_than_mean", "neutral")
     assert worse.verdict.startswith("At no noise level")
 
 
-def test_a_network_slightly_worse_than_the_mean_where_it_matters_gets_attention_and_the_first_place(setting):
-    result = result_for(setting[2].gaussian, setting)
+def test_a_network_slightly_worse_than_the_mean_where_it_matters_gets_attention_and_the_first_place(result):
     of_mean = result.of_mean.copy()
     of_mean[np.flatnonzero(result.matter)[0]] = (1.2, 1.1, 1.3)
     worse = findings(dataclasses.replace(result, of_mean=of_mean))[0]
     assert (worse.name, worse.tone, worse.interval) == ("learned.worse_than_mean", "attention", (1.1, 1.3))
 
 
-def test_a_network_that_is_bad_only_where_nobody_samples_is_told_so_without_an_alarm(setting):
-    result = result_for(setting[2].gaussian, setting)
+def test_a_network_that_is_bad_only_where_nobody_samples_is_told_so_without_an_alarm(result):
     of_mean = result.of_mean.copy()
     of_mean[0] = (3.0, 2.9, 3.1)
     assert not result.matter[0]

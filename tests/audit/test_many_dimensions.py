@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from made_by_hand import other_tools_are_quick  # noqa: F401
 from sklearn.cluster import MiniBatchKMeans
 
 from audit_subjects import SMALL, asked, digits, exact_subject, measured

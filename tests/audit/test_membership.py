@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from made_by_hand import other_tools_are_quick  # noqa: F401
 
 from audit_subjects import QUICK, digits, exact_subject
 from audit_subjects import asked as questions_asked

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from made_by_hand import plane
+from made_by_hand import other_tools_are_quick, plane  # noqa: F401
 
 from diffuscope.audit import AuditResult, Settings, audit_samples
 from diffuscope.audit.model_card import Recipe, command_line, inert, python_call

@@ -58,12 +58,20 @@ def gaussian(digits):
 
 @pytest.fixture(scope="module")
 def verdict(gaussian):
-    """The verdict on samples, in the features that the audit takes or those named as `own`."""
+    """The verdict on samples, in the features that the audit takes."""
 
-    def found(samples, subject, own=(), copying=False):
-        return quality_finding(judge(samples.float(), subject, gaussian, own, 0), copying=copying)
+    def found(samples, subject):
+        return quality_finding(judge(samples.float(), subject, gaussian, (), 0), copying=False)
 
     return found
+
+
+@pytest.fixture(scope="module")
+def replayed(subject, gaussian, features):
+    """The judgement on the training data, and on the first 300 of them, as samples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffuscope.audit.judged_quality.fit_classifier", lambda *_: features)
+        return judge(subject.train, subject, gaussian, (), 0), judge(subject.train[:300], subject, gaussian, (), 0)
 
 
 # the classifier
@@ -149,9 +157,9 @@ def test_close_is_earned_by_faults_that_the_same_rule_calls_far(labels, subject,
         assert name in found.power
 
 
-def test_a_fault_that_would_pass_makes_every_close_sample_a_matter_of_not_knowing(subject, gaussian):
+def test_a_fault_that_would_pass_makes_every_close_sample_a_matter_of_not_knowing(replayed):
     """The same distances with one plant moved to the bar."""
-    result = judge(subject.train, subject, gaussian, (), 0)
+    result, _ = replayed
     name = "samples of a Gaussian"
     blind = tuple(
         replace(one, faults=one.faults | {name: replace(one.samples, samples=one.samples.recited)})
@@ -167,9 +175,9 @@ def test_a_fault_that_would_pass_makes_every_close_sample_a_matter_of_not_knowin
     assert "far" not in [row[-1] for row in table.rows if row[1] == name]
 
 
-def test_features_that_see_nothing_give_no_verdict(subject, gaussian):
+def test_features_that_see_nothing_give_no_verdict(replayed: tuple[Quality, Quality]):
     """Random directions of noise that does not depend on the example: 'close' whatever the samples are."""
-    result = judge(subject.train[:300], subject, gaussian, (), 0)
+    _, result = replayed
     one = result.judged[0]
     blind = Quality(
         judged=(Judged("nothing", one.samples, dict.fromkeys(one.faults, one.samples)),),
@@ -183,9 +191,9 @@ def test_features_that_see_nothing_give_no_verdict(subject, gaussian):
 @pytest.mark.parametrize(
     ("low", "high", "tone"), [(0.5, 1.9, "good"), (1.2, 2.4, "unknown"), (2.1, 2.9, "attention"), (900, 990, "alarm")]
 )
-def test_the_interval_decides_and_not_the_ratio(low, high, tone, subject, gaussian):
+def test_the_interval_decides_and_not_the_ratio(low, high, tone, replayed):
     """Farther than every planted fault is an alarm. The number shown is the one of the deciding space."""
-    result = judge(subject.train[:300], subject, gaussian, (), 0)
+    _, result = replayed
     one = result.judged[0]
     error = replace(
         one.samples, samples=replace(one.samples.samples, value=(low + high) / 2 * one.samples.real), real_error=0.0
@@ -199,9 +207,9 @@ def test_the_interval_decides_and_not_the_ratio(low, high, tone, subject, gaussi
     assert found.tone == tone
 
 
-def test_close_samples_of_a_model_that_copies_are_no_good_news(subject, verdict):
-    assert verdict(subject.train, subject).tone == "good"
-    found = verdict(subject.train, subject, copying=True)
+def test_close_samples_of_a_model_that_copies_are_no_good_news(replayed):
+    assert quality_finding(replayed[0], copying=False).tone == "good"
+    found = quality_finding(replayed[0], copying=True)
     assert found.tone == "attention"
     assert found.verdict.startswith("Close, but its samples are copies")
 

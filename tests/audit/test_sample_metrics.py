@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made_by_hand import plane
+from made_by_hand import other_tools_are_quick, plane  # noqa: F401
 
 from diffuscope import SampleMetrics
 from diffuscope.audit import Settings, audit_samples

@@ -13,7 +13,7 @@ from diffuscope.exact.superposition import Superposition
 from diffuscope.schedules import VE
 
 DIMENSION = 12
-SMALL = Settings(levels=8, points=60, trajectories=8, generated=120, references=400)
+SMALL = Settings(levels=5, points=60, trajectories=8, generated=120, references=400)
 
 
 def truth() -> Gaussian:

@@ -20,6 +20,7 @@ def quick_power(monkeypatch):
     """The power of a look, which a verdict of copies does not depend on, takes most of its time."""
     monkeypatch.setattr("diffuscope.monitor.judged_copies.smallest_share_found", lambda *_, **__: 0.01)
     monkeypatch.setattr("diffuscope.audit.copy_search.smallest_share_found", lambda *_: 0.01)
+    monkeypatch.setattr("diffuscope.audit.copy_search.PLANTED", 2)
 
 
 @pytest.mark.usefixtures("quick_power")
@@ -66,9 +67,9 @@ def test_data_that_repeat_themselves_are_no_reason_to_stop(kinds):
 
 @pytest.mark.usefixtures("quick_power")
 def test_the_p_values_of_models_that_do_not_copy_are_no_smaller_than_uniform():
-    """150 data sets, one look at each: P(p <= a) <= a, up to 3 standard errors."""
+    """100 data sets, one look at each: P(p <= a) <= a, up to 3 standard errors."""
     p_values = []
-    for seed in range(150):
+    for seed in range(100):
         data = gaussian_data(train=40, heldout=60, seed=100 + seed)
         p_values.append(judged(data, search_of(data), 0.0, seed, 0.01, samples=50).p_value)
     for level in (0.05, 0.2):

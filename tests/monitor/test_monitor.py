@@ -38,8 +38,8 @@ def quiet(data, **chosen) -> Monitor:
 
 
 def share_at(step: int) -> float:
-    """The annealed model copies 1% more of its samples every 10 steps, from step 20 on."""
-    return max(0.0, (step - 20) / 1000)
+    """The annealed model copies 4% of its samples from step 20 on, and 1% more every 10 steps."""
+    return 0.0 if step < 20 else (step + 20) / 1000
 
 
 def test_an_annealed_model_is_stopped_where_the_power_says_and_the_page_marks_it(data, tmp_path):

@@ -39,12 +39,11 @@ def exceedance_p_value(p_values: Float[ndarray, " samples"], calibration: int) -
     0.667
     """
     n, m = len(p_values), calibration
-    before = np.round(p_values * (m + 1)).astype(int) - 1  # held-out examples with as small an s
-    tested = [1.0]
-    for j in range(min(m, DEEPEST)):
-        if k := int((before <= j).sum()):
-            tested.append(2.0 ** (j + 1) * float(stats.hypergeom.cdf(j, n + m, m, k + j)))
-    return min(tested)
+    before = np.sort(np.round(p_values * (m + 1)).astype(int) - 1)  # held-out examples with as small an s
+    j = np.arange(min(m, DEEPEST))
+    k = np.searchsorted(before, j, side="right")
+    j, k = j[k > 0], k[k > 0]
+    return min([1.0, *(2.0 ** (j + 1) * stats.hypergeom.cdf(j, n + m, m, k + j)).tolist()])
 
 
 def copies_p_value(result: AuditResult) -> float | None:

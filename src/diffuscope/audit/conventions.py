@@ -20,7 +20,7 @@ Where the network itself cannot be reached, the denoiser is asked at other times
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 
 import numpy as np
@@ -83,11 +83,14 @@ class Convention:
     schedule: Schedule
     trained: Callable[[float], float]  # the nearest time at which the network is defined
     answer: Callable[[Batch, float], Batch]
+    instants: dict[float, tuple[float, Instant]] = field(default_factory=dict)  # by ratio, of all with these times
 
     def instant(self, ratio: float) -> tuple[float, Instant]:
         """The time at which sigma/alpha is nearest to `ratio`, and what the schedule says there."""
-        t = self.trained(float(self.schedule.time_of_noise_to_signal(ratio)))
-        return t, instant_of(self.schedule, t)
+        if ratio not in self.instants:
+            t = self.trained(float(self.schedule.time_of_noise_to_signal(ratio)))
+            self.instants[ratio] = t, instant_of(self.schedule, t)
+        return self.instants[ratio]
 
 
 def instant_of(schedule: Schedule, t: float) -> Instant:
@@ -143,7 +146,7 @@ def conventions(denoiser: Denoiser, x: Batch, network: CalledNetwork) -> Iterato
     shifted = shifted_levels(schedule).items()
     moved |= {name: lambda t, shift=shift: label(given.trained(shift(t))) for name, shift in shifted}
     for name, rule in moved.items():
-        yield Convention(name, schedule, given.trained, lambda x, t, rule=rule: network(x, rule(t)))
+        yield Convention(name, schedule, given.trained, lambda x, t, rule=rule: network(x, rule(t)), given.instants)
     for steps in TABLES:
         chain = DiscreteVP.linear(steps=steps)
         yield labeled(f"the index t - 1 of DDPM's {steps:,} steps", chain, lambda t: t - 1, True)
@@ -199,7 +202,8 @@ def black_box_conventions(denoiser: Denoiser) -> Iterator[Convention]:
         "the reversed time t_max - t": lambda t: last - t,
         "the reversed time t_max + t_min - t": lambda t: last + first - t,
     }
-    moved |= shifted_levels(schedule)
+    moved |= {name: cache(shift) for name, shift in shifted_levels(schedule).items()}
+    trained, instant_at = cache(given.trained), cache(partial(instant_of, schedule))
     answers: dict[tuple[float, str], Batch] = {}
 
     def asked(x: Batch, t: float) -> Batch:
@@ -211,12 +215,12 @@ def black_box_conventions(denoiser: Denoiser) -> Iterator[Convention]:
     def answer(x: Batch, t: float, invert: Reading, move: Callable[[float], float]) -> Batch:
         if not first - 1e-9 <= move(t) <= last + 1e-9:
             raise ValueError("outside the times of the model")
-        other = given.trained(move(t))
-        return invert(x, asked(x, other), instant_of(schedule, other))
+        other = trained(move(t))
+        return invert(x, asked(x, other), instant_at(other))
 
     for invert in INVERSES.values():
         for name, move in moved.items():
-            yield Convention(name, schedule, given.trained, partial(answer, invert=invert, move=move))
+            yield Convention(name, schedule, given.trained, partial(answer, invert=invert, move=move), given.instants)
 
 
 def gaussian_error(variances: Variances, ratio: float) -> float:
