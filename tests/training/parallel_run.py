@@ -129,11 +129,11 @@ def main(folder: Path) -> None:
 def forked(folder: Path, processes: int) -> None:
     """`main` in so many processes; where one fails the others, which may wait for it, are ended."""
     started = set()
-    for rank in map(str, range(processes)):
+    for number in map(str, range(processes)):
         child = os.fork()
         if child == 0:
             size = str(processes)
-            os.environ |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": rank}
+            os.environ |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "RANK": number, "LOCAL_RANK": number}
             main(folder)
             os._exit(0)
         started.add(child)
