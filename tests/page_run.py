@@ -30,6 +30,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -88,6 +89,16 @@ class PageRun:
             shutil.copy(path, path.name)
         if hasattr(self.extra, "prepare"):
             self.extra.prepare(self)  # type: ignore[union-attr]
+        with self._figures():
+            self._run(blocks)
+
+    def _figures(self) -> contextlib.AbstractContextManager[object]:
+        """Those of reports are drawn in the slow run: most of the time of a small audit, and no page asks for them."""
+        if self.whole:
+            return contextlib.nullcontext()
+        return mock.patch("diffuscope.report.page.page_svg", return_value="<svg></svg>")
+
+    def _run(self, blocks: list[Block]) -> None:
         for block in blocks:  # data below the command that reads them
             if block.file and block.language != "python":
                 _write(block.file, block.text)

@@ -124,7 +124,9 @@ def test_every_name_of_the_library_on_a_page_exists(page):  # a changelog may na
 
 
 def test_every_name_of_the_library_in_a_docstring_exists():
-    named = {name: file.name for file in PROGRAMS for text in doc_strings(file) for name in dotted_names(text)}
+    # parsed only where some text has such a name
+    files = [file for file in PROGRAMS if dotted_names(file.read_text(encoding="utf-8"))]
+    named = {name: file.name for file in files for text in doc_strings(file) for name in dotted_names(text)}
     assert len(named) > 40
     assert {name: file for name, file in named.items() if not resolves(name)} == {}
 

@@ -8,6 +8,7 @@ import ast
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,7 @@ def undefined(*paths: Path) -> list[str]:
     return found
 
 
+@cache
 def plain_strings(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Where the strings of a file that are not f-strings begin and end, by line and column."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

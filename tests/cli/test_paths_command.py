@@ -57,6 +57,14 @@ PLANE = ["--start", "-2", "2", "--end", "2", "2"]
 
 
 @pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    """Pictures, which take most of the time of a short path, in the test that opens one alone."""
+    if "ornstein_uhlenbeck" not in request.node.name:
+        monkeypatch.setattr("diffuscope.report.page.page_svg", lambda chart: "<svg></svg>")  # noqa: ARG005
+        monkeypatch.setattr("diffuscope.theory.paths.path_page.charts_png", lambda _, title: title.encode())
+
+
+@pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     """A folder with the user's module."""
     monkeypatch.chdir(tmp_path)

@@ -23,6 +23,13 @@ def rows(n, seed):
     )
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    """Figures, which take most of the time, in one test alone."""
+    if "good_generator" not in request.node.name:
+        monkeypatch.setattr("diffuscope.report.page.page_svg", lambda chart: "<svg></svg>")  # noqa: ARG005
+
+
 @pytest.fixture
 def table(tmp_path):
     for name, (n, seed) in {"train": (600, 0), "unseen": (800, 1), "samples": (200, 2)}.items():

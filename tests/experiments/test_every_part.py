@@ -54,7 +54,7 @@ SQUARES = Products((GaussianBumps(-1.5, 1.5, 5),) * 2, GaussianBumps(0.01, 1.0, 
 WAVES = Products((Fourier(3.0, 2),) * 2, Fourier(0.99, 2))
 SPARSE = {"compare": partial(compare, tuned_on=2), "OWN_TRAIN": 24, "OWN_VALIDATION": 6, "OWN_TEST": 5}
 POINTS = {"SAMPLES": 400, "STEPS": 60, "PROBLEMS": 300}
-MODELS = {"MODELS": 10, "STARTS": 80, "FINE": 10, "STEPS": 10}
+MODELS = {"MODELS": 10, "STARTS": 40, "FINE": 10, "STEPS": 10}
 NETWORKS = {"STEPS": 30, "STARTS": 40, "RESAMPLES": 99}
 PARTS = [
     small("drift-diffusion", "most-likely"),
@@ -73,24 +73,24 @@ PARTS = [
     small("rates", "maier-stein", BETAS=(1.0, 2.0)),
     small("rates", "kinetic"),
     small("dps-is-biased", "intervals", PROBLEMS=1000, STEPS=60),
-    small("dps-is-biased", "equal-cost", BUDGETS=(25, 50, 100, 200, 400)),
+    small("dps-is-biased", "equal-cost", BUDGETS=(25, 50, 100, 200)),
     small("dps-is-biased", "two-modes", SAMPLES=8000, STEPS=40),
-    small("constraint-is-not-posterior", "burgers", FIELDS=150, SAMPLES=48, STEPS={"posterior": 100, "projected": 20}),
+    small("constraint-is-not-posterior", "burgers", FIELDS=150, SAMPLES=24, STEPS={"posterior": 100, "projected": 20}),
     small("poisson", "moments", **POINTS),
     small("poisson", "residual", **POINTS),
     small("poisson", "intervals", **POINTS),
     small("poisson", "plane", SQUARE=11, SQUARE_SAMPLES=60, STEPS=60),
     small("darcy-sparse", "own", "own-coefficient-dps", "own-pressure-dps", **SPARSE),
-    small("burgers-sparse", "own", OWN_TRAIN=40, VALIDATION=12, TEST=8, compare=few_tuned),
+    small("burgers-sparse", "own", OWN_TRAIN=40, VALIDATION=6, TEST=8, compare=few_tuned),
     small("feature-kernel", "trained-models", MODELS={16: (60,) * 3, 64: (60,) * 3, 256: (4,) * 3}, RESAMPLES=20),
     small("feature-kernel", "geometry", "edges", "center", PLANE_MODELS=4, PLANE_NODES=8, RESAMPLES=20, GRID=9,
           FEATURES={"bumps": SQUARES, "Fourier": WAVES}),
     small("closure", "closure", "fails", "holds", "heavy-tails", RUNS=24, TRAJECTORIES=40, STEPS=30, FEATURES=BUMPS),
-    small("gap-filling", "panels", "panels", "features", MODELS=8, STARTS=40, EPSILONS=(1e-2,)),
+    small("gap-filling", "panels", "panels", "features", MODELS=6, STARTS=24, EPSILONS=(1e-2,)),
     small("gap-filling", "decomposition", "variance", "resolved", MANY_MODELS=(20,) * 5, FINE=20),
     small("cross", "filled", "gaussian", "fourier", "masses", **MODELS),
     small("cross", "why", "variance", "resolved", **MODELS),
-    small("kernel-flow", "covariance", "median", RUNS=200),
+    small("kernel-flow", "covariance", "median", RUNS=100),
     small("kernel-flow", "samples", RUNS=40),
     small("variance-on-digits", "spread", **NETWORKS),
     small("variance-on-digits", "novelty", **NETWORKS),
@@ -98,7 +98,7 @@ PARTS = [
     small("teleport", "levels", STARTS=80, FINE=20, CLUSTERINGS=2),
     small("perturbation", "closed-form", STEPS=150),
     small("reverse-family", "same-distribution", ETAS=(0.0, 1.0)),
-    small("reverse-family", "particles", PARTICLES=20_000),
+    small("reverse-family", "particles", PARTICLES=8000),
 ]  # fmt: skip
 
 

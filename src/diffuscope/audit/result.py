@@ -150,9 +150,10 @@ class AuditResult:
         data, what was not asked, the versions, and how to repeat it. Names of the user's are inert in it, whatever
         characters they have. Every number is in `as_json()`.
 
-        >>> import diffuscope
-        >>> moons = diffuscope.load_data("two-moons")
-        >>> result = diffuscope.audit_samples(moons.train[:100], moons)
+        >>> from diffuscope import audit_samples
+        >>> from diffuscope.data import toy_data
+        >>> moons = toy_data("two-moons", n_train=100, n_heldout=100)
+        >>> result = audit_samples(moons.train[:40], moons)
         >>> print(result.model_card().splitlines()[0])
         ## Audit
         """

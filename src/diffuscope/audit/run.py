@@ -106,7 +106,7 @@ def audit_samples(
 
     >>> from diffuscope import audit_samples
     >>> from diffuscope.data import toy_data
-    >>> moons, more = toy_data("two-moons", n_train=200, n_heldout=200), toy_data("two-moons", n_train=50, seed=1)
+    >>> moons, more = toy_data("two-moons", n_train=100, n_heldout=100), toy_data("two-moons", n_train=50, seed=1)
     >>> audit_samples(more.train, moons).verdict.word
     'cannot-tell'
     """

@@ -33,7 +33,7 @@ class SampleMetrics:
 
     >>> import torch
     >>> from diffuscope.data import toy_data
-    >>> metrics = SampleMetrics(toy_data("two-moons", n_train=200, n_heldout=200))
+    >>> metrics = SampleMetrics(toy_data("two-moons", n_train=100, n_heldout=100))
     >>> for seed in range(4):
     ...     metrics.update(toy_data("two-moons", n_train=25, seed=1 + seed).train)
     >>> values = metrics.compute()

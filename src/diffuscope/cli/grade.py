@@ -46,7 +46,7 @@ class Grade:
         One problem is too few for a verdict on any method:
 
         >>> from diffuscope.cli import main
-        >>> main("grade --methods exact --cases gaussian --problems 1 --draws 64 --steps 2".split())
+        >>> main("grade --methods exact --cases gaussian --problems 1 --draws 16 --steps 2".split())
         gaussian
         method  verdict ...
         exact  cannot tell ...

@@ -108,7 +108,7 @@ def reproduce(name: str, *, seed: int = 0, out: str | Path | None = None) -> Out
     Raises InputError for a name that no experiment has, and for a negative seed.
 
     >>> from diffuscope.experiments import reproduce
-    >>> reproduce("heat-1d").failures
+    >>> reproduce("boundary-map").failures
     ()
     """
     outcome = find(name).run(seed)

@@ -20,6 +20,7 @@ the ratio that of Yoon et al. 2023 (ICML workshop) and Gu et al. 2023 (arXiv:231
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -42,7 +43,19 @@ def copies(examples: Float[Tensor, "n d"], samples: Float[Tensor, "samples d"]) 
 
 def chance(p: GaussianMixture, n: int) -> Float[Tensor, "2"]:
     """P(radius) and P(ratio) for a draw from `p`, isotropic modes in the plane, against n >= 2 others."""
-    hermite, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    share, at_radius, G = _balls(p, NODES, PER_FOLD, RADIUS)
+    radius = 1 - (1 - at_radius) ** n
+    inner, outer = G[:, :-PER_FOLD], (1 - G[:, PER_FOLD:]) ** (n - 1)
+    ratio = n * ((inner[:, 1:] + inner[:, :-1]) / 2 * (outer[:, :-1] - outer[:, 1:])).sum(1)
+    return torch.stack([share @ radius, share @ ratio])
+
+
+@lru_cache(maxsize=1)  # for every n of one mixture
+def _balls(
+    p: GaussianMixture, nodes: int, per_fold: int, r: float
+) -> tuple[Float[Tensor, " nodes"], Float[Tensor, " nodes"], Float[Tensor, "nodes distances"]]:
+    """The shares of the quadrature's nodes, and G at each: at r, and at distances from 1e-5 to 30."""
+    hermite, weights = np.polynomial.hermite_e.hermegauss(nodes)
     weights = weights / math.sqrt(2 * math.pi)
     offsets = torch.cartesian_prod(torch.from_numpy(hermite), torch.from_numpy(hermite))
     x = (p.means[:, None] + p.tail_variances.sqrt()[:, None, None] * offsets).reshape(-1, 2)
@@ -53,10 +66,5 @@ def chance(p: GaussianMixture, n: int) -> Float[Tensor, "2"]:
         scaled = (s.square()[:, None] / p.tail_variances).numpy()
         return torch.from_numpy(chndtr(scaled[None], 2, (square / p.tail_variances).numpy()[:, None])) @ p.weights
 
-    radius = 1 - (1 - within(torch.tensor([RADIUS], dtype=torch.float64))[:, 0]) ** n
-    step = -math.log(RATIO) / PER_FOLD
-    s = torch.arange(math.log(1e-5), math.log(30.0), step, dtype=torch.float64).exp()
-    G = within(s)
-    inner, outer = G[:, :-PER_FOLD], (1 - G[:, PER_FOLD:]) ** (n - 1)
-    ratio = n * ((inner[:, 1:] + inner[:, :-1]) / 2 * (outer[:, :-1] - outer[:, 1:])).sum(1)
-    return torch.stack([share @ radius, share @ ratio])
+    s = torch.arange(math.log(1e-5), math.log(30.0), -math.log(RATIO) / per_fold, dtype=torch.float64).exp()
+    return share, within(torch.tensor([r], dtype=torch.float64))[:, 0], within(s)

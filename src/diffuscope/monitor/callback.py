@@ -67,8 +67,8 @@ class Monitor:
     >>> from diffuscope.audit import Settings
     >>> from diffuscope.data import toy_data
     >>> from diffuscope.monitor import Monitor
-    >>> data = toy_data("two-moons", n_train=200, n_heldout=300)
-    >>> few = Settings(points=64, generated=200)
+    >>> data = toy_data("two-moons", n_train=100, n_heldout=200)
+    >>> few = Settings(points=32, generated=100)
     >>> monitor = Monitor(data, every=100, settings=few, show=lambda sentence: None)
     >>> monitor(100, ExactDenoiser(two_moons(), VE()))  # the distribution itself does not copy
     False

@@ -1,0 +1,3 @@
+"""A quicker experiment in the default run."""
+
+SHORTER = {'find("fixed-start")': 'find("boundary-map")'}
