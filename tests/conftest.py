@@ -116,6 +116,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without what is drawn in their figures, which takes most of the time of a page."""
+    monkeypatch.setattr("diffuscope.report.page.page_svg", lambda _: '<svg class="plot" viewBox="0 0 1 1"></svg>')
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data that DIFFUSCOPE_DATA names; a test that needs it is skipped where it is absent."""

@@ -149,11 +149,11 @@ def test_a_folder_that_cannot_be_made(capsys, tmp_path):
     assert "--out: cannot create the folder" in line
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_an_audit_is_resumed_after_a_full_disk_and_ctrl_c_and_writes_the_report_and_the_numbers(
     monkeypatch, capsys, tmp_path, model, vectors
 ):
     """What ends it is said in one line."""
-    monkeypatch.setattr("diffuscope.report.page.page_svg", lambda chart: "<svg></svg>")  # noqa: ARG005
     command = ("audit", "--data", vectors, "--model", model, "--out", tmp_path / "out", *QUICK)
 
     def full(*_):

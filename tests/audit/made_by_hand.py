@@ -38,12 +38,6 @@ def classifiers_are_quick() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without what is drawn in their figures, which takes most of their time."""
-    monkeypatch.setattr("diffuscope.report.page.page_svg", lambda _: '<svg class="plot" viewBox="0 0 1 1"></svg>')
-
-
 def made(kind: type[Kind], **parts: Any) -> Kind:
     """An object of this class with nothing but these attributes."""
     new = object.__new__(kind)

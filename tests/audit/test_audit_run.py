@@ -7,7 +7,7 @@ from html import unescape
 import numpy as np
 import pytest
 import torch
-from made_by_hand import blank_figures, other_tools_are_quick  # noqa: F401
+from made_by_hand import other_tools_are_quick  # noqa: F401
 
 from audit_subjects import QUICK, SMALL, asked, digits, exact_subject
 from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit_model

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_by_hand import blank_figures, classifiers_are_quick, other_tools_are_quick  # noqa: F401
+from made_by_hand import classifiers_are_quick, other_tools_are_quick  # noqa: F401
 
 from audit_subjects import SMALL, asked
 from diffuscope.audit import Subject, audit_classes, class_audit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_by_hand import blank_figures, classifiers_are_quick, other_tools_are_quick  # noqa: F401
+from made_by_hand import classifiers_are_quick, other_tools_are_quick  # noqa: F401
 
 from audit_subjects import asked
 from commands_in_tests import refused, run

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_by_hand import blank_figures, other_tools_are_quick  # noqa: F401
+from made_by_hand import other_tools_are_quick  # noqa: F401
 from scipy import stats
 from torch import nn
 

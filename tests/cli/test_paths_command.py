@@ -60,7 +60,7 @@ PLANE = ["--start", "-2", "2", "--end", "2", "2"]
 def _undrawn(request, monkeypatch):
     """Pictures, which take most of the time of a short path, in the test that opens one alone."""
     if "ornstein_uhlenbeck" not in request.node.name:
-        monkeypatch.setattr("diffuscope.report.page.page_svg", lambda chart: "<svg></svg>")  # noqa: ARG005
+        request.getfixturevalue("blank_figures")
         monkeypatch.setattr("diffuscope.theory.paths.path_page.charts_png", lambda _, title: title.encode())
 
 

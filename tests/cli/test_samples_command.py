@@ -24,10 +24,10 @@ def rows(n, seed):
 
 
 @pytest.fixture(autouse=True)
-def _undrawn(request, monkeypatch):
+def _undrawn(request):
     """Figures, which take most of the time, in one test alone."""
     if "good_generator" not in request.node.name:
-        monkeypatch.setattr("diffuscope.report.page.page_svg", lambda chart: "<svg></svg>")  # noqa: ARG005
+        request.getfixturevalue("blank_figures")
 
 
 @pytest.fixture

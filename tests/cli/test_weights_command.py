@@ -16,6 +16,8 @@ from diffuscope.cli import main
 from diffuscope.data import toy_data
 from diffuscope.denoisers import load_model
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = ["--levels", "4", "--points", "8", "--trajectories", "8", "--generated", "20", "--step-seeds", "8",
          "--components", "1", "--train-limit", "40"]  # fmt: skip
 LONG = 300 * "long"  # a name that the system refuses
@@ -46,7 +48,6 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "typed_models.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr("diffuscope.report.page.page_svg", lambda chart: "<svg></svg>")  # noqa: ARG005
     state = {"layer.weight": torch.eye(2), "layer.bias": torch.zeros(2)}
     torch.save({"model": state, "ema": {name: 0.5 * value for name, value in state.items()}}, "net.pt")
     torch.save(state, "a?b&c=<b>|d.pt")

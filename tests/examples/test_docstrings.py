@@ -22,11 +22,10 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@pytest.mark.usefixtures("blank_figures")  # no example prints what is drawn
 @pytest.mark.parametrize("name", [module_name(path) for path in WITH_EXAMPLES])
 def test_the_examples_of_a_module_print_what_they_say(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # no example prints what is drawn on the page of a report
-    monkeypatch.setattr("diffuscope.report.page.page_svg", lambda chart: "<svg></svg>")  # noqa: ARG005
     examples = [test for test in doctest.DocTestFinder().find(importlib.import_module(name)) if test.examples]
     assert examples, "'>>>' is in the file, and no docstring has it"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
