@@ -83,7 +83,8 @@ class Convention:
     schedule: Schedule
     trained: Callable[[float], float]  # the nearest time at which the network is defined
     answer: Callable[[Batch, float], Batch]
-    instants: dict[float, tuple[float, Instant]] = field(default_factory=dict)  # by ratio, of all with these times
+    # by ratio, for all conventions with these times
+    instants: dict[float, tuple[float, Instant]] = field(default_factory=dict, kw_only=True, compare=False)
 
     def instant(self, ratio: float) -> tuple[float, Instant]:
         """The time at which sigma/alpha is nearest to `ratio`, and what the schedule says there."""
@@ -146,7 +147,9 @@ def conventions(denoiser: Denoiser, x: Batch, network: CalledNetwork) -> Iterato
     shifted = shifted_levels(schedule).items()
     moved |= {name: lambda t, shift=shift: label(given.trained(shift(t))) for name, shift in shifted}
     for name, rule in moved.items():
-        yield Convention(name, schedule, given.trained, lambda x, t, rule=rule: network(x, rule(t)), given.instants)
+        yield Convention(
+            name, schedule, given.trained, lambda x, t, rule=rule: network(x, rule(t)), instants=given.instants
+        )
     for steps in TABLES:
         chain = DiscreteVP.linear(steps=steps)
         yield labeled(f"the index t - 1 of DDPM's {steps:,} steps", chain, lambda t: t - 1, True)
@@ -220,7 +223,8 @@ def black_box_conventions(denoiser: Denoiser) -> Iterator[Convention]:
 
     for invert in INVERSES.values():
         for name, move in moved.items():
-            yield Convention(name, schedule, given.trained, partial(answer, invert=invert, move=move), given.instants)
+            ask = partial(answer, invert=invert, move=move)
+            yield Convention(name, schedule, given.trained, ask, instants=given.instants)
 
 
 def gaussian_error(variances: Variances, ratio: float) -> float:
