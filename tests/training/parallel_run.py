@@ -34,6 +34,7 @@ from diffuscope.training import (
 
 STEPS, STOP = 15, 5  # of two and a half epochs; where a run is broken off
 IMAGES = vectors(48, 16).reshape(48, 1, 4, 4)
+SECONDS = 200  # of one process at most; it takes five
 LABELS = torch.arange(48) % 3
 
 
@@ -132,6 +133,7 @@ def forked(folder: Path, processes: int) -> None:
     for number in map(str, range(processes)):
         child = os.fork()
         if child == 0:
+            signal.alarm(SECONDS)  # where they wait for each other for ever
             size = str(processes)
             os.environ |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "RANK": number, "LOCAL_RANK": number}
             main(folder)
