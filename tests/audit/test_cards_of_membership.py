@@ -101,6 +101,18 @@ def test_nothing_found_is_good_only_where_a_memorizer_would_have_been(p_value, m
         assert "with 1234 of each kind, not even" in first.verdict
 
 
+@pytest.mark.parametrize(("detectable", "tone"), [(0.75, "good"), (0.7501, "unknown"), (0.923, "unknown")])
+def test_attacks_that_might_have_missed_an_area_of_three_quarters_are_no_good_news(detectable, tone):
+    first = findings(attacked(p_value=0.3, detectable=detectable), 0.01)[0]
+    assert first.tone == tone
+    assert ("find nothing" in first.verdict) == (tone == "good")
+    if tone == "unknown":
+        assert first.verdict == (
+            "Cannot tell whether it reveals training examples: with 1234 of each kind, an AUC below "
+            f"{detectable:.3f} might be missed."
+        )
+
+
 def test_too_few_for_any_area_have_no_power():
     first = findings(attacked(p_value=0.5, detectable=math.inf), 0.01)[0]
     assert first.tone == "unknown"

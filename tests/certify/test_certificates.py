@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from chart_reading import marks_of
 from diffuscope import cli
@@ -23,7 +24,7 @@ from diffuscope.errors import InputError
 from diffuscope.files import finite
 from diffuscope.findings import Chart, Finding, Line
 from diffuscope.report import render
-from diffuscope.samplers import DDIM, DDPM, DormandPrince, DPMSolverPP2M, sample
+from diffuscope.samplers import DDIM, DDPM, DormandPrince, DPMSolverPP2M, Heun, sample
 from diffuscope.schedules import VE, VP
 from immutable import mutable_dataclasses
 
@@ -45,6 +46,21 @@ def test_sound_samplers_are_certified(sampler):
     assert certificate.passed, [finding.verdict for finding in certificate.failures]
     assert certificate.errors
     json.dumps(finite(certificate.as_json()), allow_nan=False)
+
+
+def test_a_sampler_runs_on_one_thread_and_those_of_the_caller_come_back():
+    threads, before = set(), torch.get_num_threads()
+
+    def counting(denoiser, x, times, generator):  # noqa: ARG001
+        threads.add(torch.get_num_threads())
+        return sample(Heun(), denoiser, x, times)
+
+    torch.set_num_threads(2)
+    try:
+        certify_sampler(Target("counting", counting, 2, False, 2), seconds=0.0)
+        assert (threads, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_error_control_has_no_order_in_the_number_of_steps_to_fail():
@@ -286,7 +302,9 @@ def test_what_a_spent_budget_leaves_unasked_is_undecided():
     assert certificate.verdict == "undecided"
     runs, *others = certificate.findings
     assert runs.tone == "good"
-    assert {each.verdict for each in others} == {"Not asked: the 0 s of the budget are over."}
+    assert {each.verdict for each in others} == {
+        "Not asked: the 0 s of CPU time are over; expected more, by --budget or seconds=."
+    }
 
 
 def test_the_command_certifies_likelihoods(

@@ -355,6 +355,8 @@ def test_the_first_sentence_of_a_boxed_message_is_in_our_words():
     assert _first_sentence(f"x\n--\n{choice}") == (
         "--sampler: expected one of heun, ddim, got 'hun'; did you mean heun?"
     )
+    broken = "│ Error parsing --points: expected one from 8 to 10,000, │\n│ 000, got 0 │"
+    assert _first_sentence(f"╭──╮\n{broken}") == "--points: expected one from 8 to 10,000,000, got 0"
     assert _first_sentence("") == "the arguments cannot be read"
 
 

@@ -39,6 +39,7 @@ from .roc import (
 
 TITLE = "Does it reveal who was in its training data?"
 FEWEST_PAIRS = 20
+NOTICEABLE = 0.75  # an area that an attack may not miss, if it is to say that it finds nothing
 Style = Literal["solid", "dashed", "dotted"]
 
 
@@ -182,6 +183,12 @@ def verdict(result: Membership, significance: float) -> Finding:
         text = (
             f"Cannot tell whether it reveals training {result.unit}: with {result.pairs} of each kind, not even a "
             "perfect memorizer would have been found."
+        )
+    elif result.detectable > NOTICEABLE:
+        tone = "unknown"
+        text = (
+            f"Cannot tell whether it reveals training {result.unit}: with {result.pairs} of each kind, an AUC below "
+            f"{result.detectable:.3f} might be missed."
         )
     return Finding(
         name="membership.verdict",

@@ -19,6 +19,7 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Finding
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.threads import one_thread
 
 from . import likelihood_behavior as behavior
 from .asked import TargetError
@@ -70,6 +71,7 @@ def pair_on_the_line() -> OracleProblem:
     return OracleProblem("mixture-1", "a Gaussian mixture in one dimension", distribution)
 
 
+@one_thread()  # as for samplers
 def certify_likelihood(
     log_density: LogDensity,
     *,

@@ -8,6 +8,7 @@ from functools import partial
 from diffuscope.errors import InputError
 from diffuscope.findings import Finding
 from diffuscope.schedules import Schedule
+from diffuscope.threads import one_thread
 
 from . import behavior, clean, edges
 from .asked import TargetError, asked
@@ -121,6 +122,7 @@ def _constant(
     return constant(target, problem, schedule, order)
 
 
+@one_thread()  # the tensors are small; with more, CPU time would depend on what else the machine does
 def certify_sampler(
     sampler: object,
     *,
@@ -133,8 +135,9 @@ def certify_sampler(
     """The certificate of a `Target`, a `Sampler` or a callable(denoiser, x_start, times, generator).
 
     `steps` are the numbers of steps for the orders, `samples` the number of samples for the test of their distribution.
-    After `seconds` no further grid is refined, and questions that are left are undecided. `known` names questions whose
-    failure is known and does not count. `advance` is called with the title of each question before it is answered.
+    After `seconds` of CPU time, on one thread of torch's, no further grid is refined, and questions that are left are
+    undecided. `known` names questions whose failure is known and does not count. `advance` is called with the title of
+    each question before it is answered.
 
     A target that does wrong in a plain run is asked nothing else; in one schedule, nothing else in that schedule.
 
@@ -186,7 +189,8 @@ def _answered(question: Question, budget: Budget | None) -> Finding:
     """The finding, with the name and title of the question."""
     say = partial(behavior.measured, value=math.nan, unit="")
     if budget is not None and budget.spent:
-        finding = say(verdict=f"Not asked: the {budget.seconds:g} s of the budget are over.", tone="unknown")
+        spent = f"Not asked: the {budget.seconds:g} s of CPU time are over; expected more, by --budget or seconds="
+        finding = say(verdict=f"{spent}.", tone="unknown")
     else:
         try:
             finding = question.answer()

@@ -141,6 +141,7 @@ def _first_sentence(printed: str) -> str:
     rows = [row.strip(" │") for row in plain.splitlines()[1 if plain.startswith("╭") else 2 :]]
     sentence = itertools.takewhile(lambda row: not row or row.strip("-─╰╯"), rows)
     text = " ".join(" ".join(sentence).split())
+    text = re.sub(r"(,\d{3},) (\d{3})\b", r"\1\2", text)  # a line may end within 10,000,000
     if found := re.fullmatch(CHOICE, text):
         # None is what an option has that is not typed
         word, known = found[1].strip("'\""), [name for name in re.findall("'(.*?)'", found[3]) if name != "None"]

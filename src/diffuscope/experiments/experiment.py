@@ -17,17 +17,15 @@ hold for any seed.
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import torch
 
 from diffuscope.errors import InputError
 from diffuscope.files import replace_atomically, write_json
 from diffuscope.findings import Chart, Claim, cards
 from diffuscope.report import Page, charts_png, write_page
+from diffuscope.threads import one_thread
 
 from .page import method, section, verdict
 from .part import Part
@@ -121,7 +119,7 @@ class Experiment:
             raise InputError(f"name: expected a part of {self.name}, one of {', '.join(parts)}, got {name!r}")
         question = parts[name]
         part = Part(self.name, name, self.source, seed)
-        with _one_thread():
+        with one_thread():
             text = question.answer(part)
         return Answer(text, tuple(part.claims), tuple(part.charts))
 
@@ -141,16 +139,6 @@ class Experiment:
 def _require_word(name: str) -> None:
     if not re.fullmatch(_WORD, name):
         raise InputError(f"name: expected small letters, digits and hyphens, got {name!r}")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,9 @@ def cannot_tell(result: ComponentLevels, *, latents: bool) -> str:
         return "the components are those of the latents, which say little about the outline of what they decode to"
     if result.one_step:
         return (
-            "at the highest noise its answer is already as large as a sample "
-            f"({float(np.median(result.emerged[0])):.2f} of it), as that of a one-step map and not of a denoiser; "
-            "a model that declares one_step = True is audited by its samples"
+            f"at the highest noise its answer departs from the mean {float(np.median(result.emerged[0])):.2f} times as "
+            "far as at the lowest, where that of a denoiser hardly does: it is wrong there, or it is a one-step map, "
+            "which declares one_step = True"
         )
     if result.known.sum() < FEWEST_COMPONENTS:
         return (
