@@ -189,14 +189,15 @@ def test_the_small_model_that_one_process_trained_is_read_by_the_others(tmp_path
     assert torch.equal(read(data.heldout, 0.5), trained(data.heldout, 0.5))
 
 
+@pytest.mark.slow  # tests/test_shared_work.py and test_shared_audits.py ask what one raises to be raised in all
 @pytest.mark.parametrize(
     ("model", "line"),
     [
         ("models:nan", "diffuscope: --model: expected finite values, got NaN or infinity at time"),
-        pytest.param("models:crash", "KeyError: 'a mistake'; the traceback is in", marks=pytest.mark.slow),
-        pytest.param("models:between", "KeyError: 'a mistake'; the traceback is in", marks=pytest.mark.slow),
-        pytest.param("models:full", "--out: the disk is full: report.html", marks=pytest.mark.slow),
-        pytest.param("models:none", "diffuscope: --model: module 'models' has no 'none'", marks=pytest.mark.slow),
+        ("models:crash", "KeyError: 'a mistake'; the traceback is in"),
+        ("models:between", "KeyError: 'a mistake'; the traceback is in"),
+        ("models:full", "--out: the disk is full: report.html"),
+        ("models:none", "diffuscope: --model: module 'models' has no 'none'"),
     ],
 )
 def test_what_one_process_meets_ends_all_in_one_line(folder, model, line):
