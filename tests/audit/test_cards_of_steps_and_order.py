@@ -267,7 +267,7 @@ def test_a_one_step_map_is_known_by_its_answer_at_the_highest_noise():
     ratios = np.geomspace(100, 0.01, 12)
     found = order.findings(decided(ratios, np.full((5, 12, 3), 2.0)), rng())
     assert [f.name for f in found] == ["order.components"]
-    assert "(1.00 of it)" in found[0].verdict
+    assert "departs from the mean 1.00 times as far as at the lowest" in found[0].verdict
 
 
 def test_the_charts_of_the_order_have_its_curves_levels_and_shares():

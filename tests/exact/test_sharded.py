@@ -37,7 +37,9 @@ def page() -> tuple[str, ...]:
     return tuple(block for _, block in blocks)
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=pytest.mark.slow) for n in (2, 3)]
+)  # as threads: test_shards_in_threads
 def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What every process found: one launch for all tests."""
     folder = tmp_path_factory.mktemp("several")
