@@ -53,7 +53,7 @@ def prepare(run):
 
 def cifar_weights():
     """Random weights in the form of the published network."""
-    from audit.test_cifar_features import random_weights
+    from audit.made_by_hand import random_weights
     from diffuscope.files import save_arrays
 
     weights = random_weights(torch.Generator().manual_seed(0))

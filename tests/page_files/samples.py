@@ -11,7 +11,7 @@ EFFORT = {"diffuscope audit --data train.csv": ""}
 def prepare(run):
     """Slices of DICOM, of a size that the generated pictures have."""
     del run
-    from data.test_medical_folders import dicom
+    from data.dicom_folders import dicom
 
     rng = np.random.default_rng(0)
     for k in range(120):
