@@ -303,7 +303,7 @@ def test_what_a_spent_budget_leaves_unasked_is_undecided():
     runs, *others = certificate.findings
     assert runs.tone == "good"
     assert {each.verdict for each in others} == {
-        "Not asked: the 0 s of CPU time are over; expected more, by --budget or seconds=."
+        "Not asked: the 0 s of CPU time are over; --budget, in Python seconds=, gives more."
     }
 
 

@@ -189,7 +189,7 @@ def _answered(question: Question, budget: Budget | None) -> Finding:
     """The finding, with the name and title of the question."""
     say = partial(behavior.measured, value=math.nan, unit="")
     if budget is not None and budget.spent:
-        spent = f"Not asked: the {budget.seconds:g} s of CPU time are over; expected more, by --budget or seconds="
+        spent = f"Not asked: the {budget.seconds:g} s of CPU time are over; --budget, in Python seconds=, gives more"
         finding = say(verdict=f"{spent}.", tone="unknown")
     else:
         try:
