@@ -26,7 +26,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.distributed import process_group, rank, shard, wait_for_all
-from diffuscope.exact import ShardedEmpirical
+from diffuscope.exact import ShardedEmpirical, _screening
 from diffuscope.exact._products import chunks
 
 SIGMAS = (80.0, 5.0, 0.1)  # all points matter, thousands or few, one
@@ -40,10 +40,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="noised pictures in a call (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="calls at every noise level (default %(default)s)")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="(default 1 2)")
+    parser.add_argument("--floats", action="store_true", help="without products of 8-bit integers")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # the folder, in a process that measures
     options = parser.parse_args()
     if options.measure:
+        if options.floats:
+            _screening.integer_products_are_fast = lambda **_: False
         measure(options)
         return
     with tempfile.TemporaryDirectory(prefix="sharded-") as folder:
@@ -79,6 +82,7 @@ def in_processes(count: int, options: argparse.Namespace, folder: Path) -> dict[
     threads = max(1, torch.get_num_threads() // count)
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     sizes = [f"--{name}={getattr(options, name)}" for name in ("points", "side", "batch", "rounds")]
+    sizes += ["--floats"] * options.floats
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     subprocess.run([*program, __file__, *sizes, "--measure", str(folder)], check=True, env=environment)
     return {"processes": count, "threads": threads, **json.loads((folder / "found.json").read_text())}

@@ -1,12 +1,11 @@
-"""A program for torchrun: audits whose work processes share, and the same audits, each made by one process alone.
+"""A program of two processes: audits whose work they share, and the same audits, each made by one process alone.
 
-Called with a folder, in which process r writes found{r}.json, and the names of the audits.
+Process r writes found{r}.json in the folder.
 """
 
 import json
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def encode(x: Tensor) -> Tensor:
 
 def of_latents(folder: Path) -> dict[str, Any]:
     data, samples = pictures()
-    encoder = Encoder(name="__main__:encode", found=encode, encode=encode, decode=None)
+    encoder = Encoder(name="shared_audits:encode", found=encode, encode=encode, decode=None)
     # a command encodes in process 0 alone: two that write the same file at once take it from each other
     latents = encode_data(encoder, data, samples, folder / f"latents-{rank()}")
     within, originals = latents.in_range(latents.data)
@@ -94,11 +93,6 @@ def of_one_step(folder: Path) -> dict[str, Any]:
 def of_model(folder: Path) -> dict[str, Any]:
     model = ExactDenoiser(two_moons(), VE(0.01, 50.0))
     return audit_model(moons(model), SMALL, out=folder).as_json()
-
-
-AUDITS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    case.__name__: case for case in (of_bytes, of_latents, of_one_step, of_model)
-}
 
 
 def counted(name: str, calls: list[int]) -> None:
@@ -141,7 +135,7 @@ class Drawn(torch.nn.Module):
         return x_t * (1 - 1e-6 * self.weight)
 
 
-def main(folder: Path, *names: str) -> None:
+def main(folder: Path, cases: Sequence[Callable[[Path], dict[str, Any]]]) -> None:
     torch.set_num_threads(1)
     questions.QUESTIONS = [each for each in questions.QUESTIONS if each.name in ASKED]
     own, calls, found = os.environ["RANK"], list[int](), dict[str, Any]()
@@ -149,7 +143,6 @@ def main(folder: Path, *names: str) -> None:
     for name in ("sharded_neighbors", "sharded_other_neighbors"):
         counted(name, calls)
     with process_group():
-        cases = [AUDITS[name] for name in names]
         for case in cases[int(own) :: 2]:
             with alone():
                 found[f"{case.__name__} alone"] = case(folder / "alone" / case.__name__)
@@ -164,7 +157,3 @@ def main(folder: Path, *names: str) -> None:
         found["crash of 0"] = line(lambda: of_process_0(lambda: crash("0")))
         found["crash of 1"] = line(lambda: made_by_all(lambda: crash("1")))
         (folder / f"found{own}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,21 +1,25 @@
 """Two processes that share every search find what one finds; what one alone meets is raised in both."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_audits import main, of_bytes, of_latents, of_model, of_one_step
 
 from launched import launch
 
-QUICK, SLOW = ("of_bytes", "of_model"), ("of_latents", "of_one_step")
+Case = Callable[[Path], dict[str, Any]]
+QUICK, SLOW = (of_bytes, of_model), (of_latents, of_one_step)
 
 
-def audits(folder: Path, cases: tuple[str, ...]) -> list[dict[str, Any]]:
+def audits(folder: Path, cases: tuple[Case, ...]) -> list[dict[str, Any]]:
     """What each of two processes found, and every audit made by one of them alone; a run that hangs is an error."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")  # two processes on the CPU, whatever the machine has
-        launch(Path(__file__).with_name("shared_audits.py"), [str(folder), *cases], 2)
+        launch(partial(main, cases=cases), folder, 2)
     return [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -37,12 +41,13 @@ def test_audits_of_latents_and_of_a_one_step_model_are_those_of_one_process_alon
         assert_as_alone(found, case, SLOW)
 
 
-def assert_as_alone(found: list[dict[str, Any]], case: str, cases: tuple[str, ...]) -> None:
-    expected = found[cases.index(case) % 2][f"{case} alone"]
+def assert_as_alone(found: list[dict[str, Any]], case: Case, cases: tuple[Case, ...]) -> None:
+    name = case.__name__
+    expected = found[cases.index(case) % 2][f"{name} alone"]
     assert expected["findings"]["memorized"]
     for each in found:
-        assert each[case]["searches"] > 0
-        assert each[case]["shared"] == expected
+        assert each[name]["searches"] > 0
+        assert each[name]["shared"] == expected
 
 
 def test_copies_are_found_by_a_shared_search(two):

@@ -150,6 +150,21 @@ def test_a_positional_argument_is_named_as_in_the_help():
     assert failure(InputError("target: x"), options_of(cli.COMMANDS["certify"]), None).line == "TARGET: x"
 
 
+@pytest.mark.parametrize("name", cli.NAMES)
+def test_no_help_offers_none_as_a_value(capsys, name):
+    """What an option has that is not typed has no word."""
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    printed = capsys.readouterr().out
+    assert f"usage: diffuscope {name}" in printed
+    assert "{None" not in printed
+    assert "None}" not in printed
+
+
+def test_a_file_may_be_named_none():
+    assert parse(cli.COMMANDS, ["audit", "--samples", "None"], None).samples == "None"
+
+
 def test_a_line_has_no_control_characters_and_an_end():
     assert one_line("a\nb\x1b[31m\tc") == "a b\\x1b[31m c"
     assert len(one_line("x" * 10_000)) <= 600

@@ -1,4 +1,4 @@
-"""A program for torchrun: exact posteriors and neighbors by several processes; each writes its results in the folder.
+"""A program of several processes: exact posteriors and neighbors; each writes its results in the folder.
 
 It also runs the program `scores.py` of the page on large data, which lies there, in the same group of processes.
 
@@ -6,7 +6,6 @@ The cases are functions of the two classes or functions compared, so that the te
 """
 
 import os
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
@@ -162,7 +161,7 @@ def printed_by(program: Path) -> str:
     return printed.getvalue()
 
 
-if __name__ == "__main__":
+def main(folder: Path) -> None:
     torch.set_num_threads(1)
     with process_group():
         results = {name: case(ShardedEmpirical, name) for name in CASES}
@@ -171,5 +170,5 @@ if __name__ == "__main__":
             sharded_moments, lambda x, rank, generator: sharded_leading_pairs(x, rank, generator=generator)
         )
         results["refusals"] = refusals(ShardedEmpirical, sharded_neighbors)  # type: ignore[assignment]
-        results["printed"] = printed_by(Path(sys.argv[1]) / "scores.py")  # type: ignore[assignment]
-        torch.save(results, Path(sys.argv[1]) / f"found{rank()}.pt")
+        results["printed"] = printed_by(folder / "scores.py")  # type: ignore[assignment]
+        torch.save(results, folder / f"found{rank()}.pt")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from sharded_run import CASES, case, moments, neighbors, refusals
+from sharded_run import CASES, case, main, moments, neighbors, refusals
 from torch import Tensor
 
 from diffuscope.distributed import shard
@@ -37,9 +37,7 @@ def page() -> tuple[str, ...]:
     return tuple(block for _, block in blocks)
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(n, marks=pytest.mark.slow) for n in (2, 3)]
-)  # as threads: test_shards_in_threads
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])  # threads: test_shards_in_threads
 def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What every process found: one launch for all tests."""
     folder = tmp_path_factory.mktemp("several")
@@ -48,7 +46,7 @@ def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         there.chdir(folder)
         exec(compile(writing, "docs/large.md", "exec"), {})
     (folder / "scores.py").write_text(scores)
-    launch(Path(__file__).with_name("sharded_run.py"), [str(folder)], request.param)
+    launch(main, folder, request.param)
     return [torch.load(folder / f"found{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 

@@ -1,8 +1,7 @@
-"""A program for torchrun: a training watched by a model that begins to copy at step 4; called with a folder."""
+"""A program of two processes: a training watched by a model that begins to copy at step 4."""
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -50,7 +49,3 @@ def main(folder: Path) -> None:
             first = f"{type(error).__name__}: {error}"
         found |= {"later": stops, "first": first}
         (folder / f"found{rank()}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

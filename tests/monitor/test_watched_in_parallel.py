@@ -1,14 +1,15 @@
 """Under torchrun process 0 looks, and both processes stop at the same step with the same weights."""
 
 import json
-from pathlib import Path
+
+from parallel_watch import main
 
 from diffuscope.monitor import read_looks
 from launched import launch
 
 
 def test_process_0_looks_and_both_stop(tmp_path):
-    launch(Path(__file__).with_name("parallel_watch.py"), [str(tmp_path)], 2)
+    launch(main, tmp_path, 2)
     first, second = (json.loads((tmp_path / f"found{k}.json").read_text()) for k in range(2))
     assert first["asked"] == second["asked"] == [1, 2, 3, 4]
     assert first["weights"] == second["weights"]

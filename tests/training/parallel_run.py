@@ -1,18 +1,13 @@
 """Runs of training in two processes, as torchrun describes them to each; each writes what it found as JSON.
 
-The cases are functions, so that the test runs the same ones in its own single process. Called with a folder.
-The processes are forked before any computation, so that torch is imported only once.
+The cases are functions, so that the test runs the same ones in its own single process.
 """
 
 import hashlib
 import json
-import os
-import signal
-import sys
 from pathlib import Path
 
 import torch
-import torch._dynamo  # the first optimizer would import it, for seconds, in both processes
 from torch import Tensor, nn
 from training_models import ConvolutionalDenoiser, SmallDenoiser, vectors
 
@@ -34,7 +29,6 @@ from diffuscope.training import (
 
 STEPS, STOP = 15, 5  # of two and a half epochs; where a run is broken off
 IMAGES = vectors(48, 16).reshape(48, 1, 4, 4)
-SECONDS = 200  # of one process at most; it takes five
 LABELS = torch.arange(48) % 3
 
 
@@ -125,28 +119,3 @@ def main(folder: Path) -> None:
             "no place": refusal(SmallDenoiser(3), TrainingSettings(steps=3, batch_size=16), nowhere),
         }
         (folder / f"found{rank()}.json").write_text(json.dumps(found))
-
-
-def forked(folder: Path, processes: int) -> None:
-    """`main` in so many processes; where one fails the others, which may wait for it, are ended."""
-    started = set()
-    for number in map(str, range(processes)):
-        child = os.fork()
-        if child == 0:
-            signal.alarm(SECONDS)  # where they wait for each other for ever
-            size = str(processes)
-            os.environ |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "RANK": number, "LOCAL_RANK": number}
-            main(folder)
-            os._exit(0)
-        started.add(child)
-    while started:
-        ended, status = os.wait()
-        started.remove(ended)
-        if status:
-            for child in started:
-                os.kill(child, signal.SIGKILL)
-            sys.exit(1)
-
-
-if __name__ == "__main__":
-    forked(Path(sys.argv[1]), 2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from parallel_run import STEPS, STOP, OneNoisy, Poisoned, images, implicit, refusal
+from parallel_run import STEPS, STOP, OneNoisy, Poisoned, images, implicit, main, refusal
 
 from diffuscope.training import TrainingSettings, read_distances
 from launched import launch
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """What two processes found, each; and the folder they wrote."""
     folder = tmp_path_factory.mktemp("two")
-    launch(Path(__file__).with_name("parallel_run.py"), [str(folder)], 1)  # which forks two
+    launch(main, folder, 2)
     return folder, [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
 
 

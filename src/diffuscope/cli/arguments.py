@@ -30,7 +30,7 @@ SENTENCES = (
     (r"Missing value for argument '(\S+)'\. Expected (\d+) values?\.", r"\1: expected \2 after it, got fewer"),
     (r"Missing value for argument '(\S+)'\..*", r"\1: expected a value after it, got none"),
     (
-        r"Error parsing (\S+): no type matching (?:\{None\}\|)?\{?(.+?)\}? could be instantiated from \[(.*?)\]\..*",
+        r"Error parsing (\S+): no type matching \{?(.+?)\}? could be instantiated from \[(.*?)\]\..*",
         r"\1: expected \2, got \3",
     ),
     (
@@ -66,7 +66,11 @@ def parse(commands: Mapping[str, type], words: Sequence[str], description: str |
     printed = io.StringIO()
     try:
         with redirect_stderr(printed):
-            return tyro.cli(kind, args=words, prog=program, description=description, registry=_registry())
+            # None is what an option has that is not typed, and no word for it
+            config = (tyro.conf.DisallowNone,)
+            return tyro.cli(
+                kind, args=words, prog=program, description=description, registry=_registry(), config=config
+            )
     except SystemExit as ended:
         if not ended.code:  # a help text
             raise
