@@ -135,6 +135,8 @@ def test_every_finding_of_every_question_shows_on_the_page_and_the_first_is_its_
         "loss.memorizer_on_heldout", "generalizes.position", "steps.enough", "order.components", "fidelity.frechet",
         "diversity.verdict",
     ]  # fmt: skip
+    assert [finding.title for finding in page.verdicts] == [section.title for section in page.sections]
+    assert memorizer_result.unanswered == ""
     assert (memorizer_result.verdict.word, page.tone) == ("copies", "alarm")
     assert page.headline == page.verdicts[1].verdict
     assert page.headline.startswith("Copies training examples")

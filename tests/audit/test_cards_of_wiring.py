@@ -51,7 +51,8 @@ def test_another_reading_is_a_fault_or_a_doubt_by_its_cost(changes, tone):
 def test_the_card_of_the_reading_names_it_and_its_cost():
     found = wiring.reading_finding(reading())
     assert found.verdict.endswith(
-        "Read with the time t of VP as its time and its output read as noise, its errors are 1.8 times smaller."
+        "Read with the time t of the schedule VP as its time and its output read as noise, its errors are 1.8 times "
+        "smaller."
     )
     assert found.power == (
         "A noise level wrong by a factor of 1.25 would have counted as a fault. 411 readings were tried, of the "
@@ -62,7 +63,7 @@ def test_the_card_of_the_reading_names_it_and_its_cost():
         doubt.verdict == "Its errors are 14% larger than they would be if it were read with its output read as noise."
     )
     inside = wiring.reading_finding(reading(network=False, reading=wiring.DATA, seen=math.inf))
-    assert "Read at the time t of VP, its" in inside.verdict
+    assert "Read at the time t of the schedule VP, its" in inside.verdict
     assert inside.power.startswith("A noise level wrong by a factor of up to 5 would not be noticed")
     assert inside.power.endswith("of the wrapper; the network inside could not be reached.")
 

@@ -82,10 +82,10 @@ def test_the_declared_labels_are_moved_as_their_names_say(every):
         ("t / 1,000 of DDPM's 1,000 steps", 400, 0.4),
         ("the reversed index 1,000 - t of DDPM's 1,000 steps", 400, 600),
         ("the index t - 1 of Stable Diffusion's 1,000 steps", 400, 399),
-        ("the time t of Cosine", 0.3, 0.3),
-        ("1 - t of RectifiedFlow", 0.3, 0.7),
-        ("1,000 t of VP", 0.3, 300),
-        ("1,000 (1 - t) of RectifiedFlow", 0.3, 700),
+        ("the time t of the schedule Cosine", 0.3, 0.3),
+        ("1 - t of the schedule RectifiedFlow", 0.3, 0.7),
+        ("1,000 t of the schedule VP", 0.3, 300),
+        ("1,000 (1 - t) of the schedule RectifiedFlow", 0.3, 700),
     ],
 )
 def test_the_labels_of_the_field_are_those_of_their_names(every, name, t, label):
@@ -125,7 +125,7 @@ def test_the_chains_have_their_published_betas(every):
 
 def test_times_are_kept_within_the_schedule(every):
     named = every[3]
-    convention = named["the time t of Cosine"]
+    convention = named["the time t of the schedule Cosine"]
     assert convention.trained(-3.0) == convention.schedule.t_min
     assert convention.trained(3.0) == convention.schedule.t_max
     assert named["the step t of DDPM's 1,000 steps"].trained(17.4) == 17.0

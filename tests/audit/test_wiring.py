@@ -335,6 +335,12 @@ def test_what_needs_broken_samples_is_not_answered_and_copies_among_them_are_not
     assert "Not answered" in result["memorized"].findings[0].verdict
     assert result["loss"].findings[0].tone != "unknown"  # the model itself is audited
     assert json.loads(json.dumps(result.as_json()))["verdict"]["word"] == "broken"
+    page = result.page()  # one section for all that is not answered, and no card
+    assert [section.anchor for section in page.sections] == ["wiring", "loss", "unanswered"]
+    assert [finding.name.split(".")[0] for finding in page.verdicts] == ["wiring", "loss"]
+    assert page.sections[-1].answer == (
+        "Not answered: the set of samples is not what it is taken for (see the first question). Did it memorize?"
+    )
 
 
 def test_a_memorizer_of_other_data_is_no_denoiser_of_these_and_no_reading_is_made_up():

@@ -162,10 +162,10 @@ def conventions(denoiser: Denoiser, x: Batch, network: CalledNetwork) -> Iterato
     yield labeled("the index t - 1 of Stable Diffusion's 1,000 steps", scaled, lambda t: t - 1, True)
     for other in (VP(), Cosine(), RectifiedFlow()):
         kind = type(other).__name__
-        yield labeled(f"the time t of {kind}", other, lambda t: t)
-        yield labeled(f"1 - t of {kind}", other, lambda t: 1 - t)
-        yield labeled(f"1,000 t of {kind}", other, lambda t: 1000 * t)
-        yield labeled(f"1,000 (1 - t) of {kind}", other, lambda t: 1000 * (1 - t))
+        yield labeled(f"the time t of the schedule {kind}", other, lambda t: t)
+        yield labeled(f"1 - t of the schedule {kind}", other, lambda t: 1 - t)
+        yield labeled(f"1,000 t of the schedule {kind}", other, lambda t: 1000 * t)
+        yield labeled(f"1,000 (1 - t) of the schedule {kind}", other, lambda t: 1000 * (1 - t))
     levels: dict[str, Callable[[float], float]] = {
         "sigma/alpha": lambda r: r,
         "log(sigma/alpha)": np.log,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 
 from diffuscope.findings import Finding
 
-from .question import NOT_ANSWERED
 from .subject import Settings
 
 if TYPE_CHECKING:
@@ -122,9 +121,8 @@ def _facts(result: "AuditResult") -> list[str]:
     if subject.train_groups is not None and subject.heldout_groups is not None:
         groups = (len(x.unique()) for x in (subject.train_groups, subject.heldout_groups))
         sizes += f"; {' and '.join(f'{number:,}' for number in groups)} groups"
-    unanswered = [f for f in result.verdicts if f.verdict.startswith(NOT_ANSWERED.split("{")[0])]
     titles = [q.title for q in QUESTIONS if q not in result.answers and q.of != "samples"]  # `wiring` asks it of models
-    titles += [f.title for f in unanswered]
+    titles += [q.title for q, answer in result.answers.items() if not answer.answered]
     return [
         f"Audited: {inert(subject.name)} ({what}).",
         f"Data: {inert(subject.data_name)}: {sizes}.",

@@ -21,7 +21,8 @@ class Answer:
 
     `text` opens the section (the verdict, if empty). `method` is a paragraph of the page's last section: how the answer
     was computed, or why it could not be. `facts` are further entries of audit.json by name, and `result` holds all
-    numbers, for Python. `broken` is what is not what it is taken for: "model", "samples", both or nothing.
+    numbers, for Python. `broken` is what is not what it is taken for: "model", "samples", both or nothing; an answer
+    that would mean nothing for that reason is not `answered`, and its one finding says so.
 
     >>> from diffuscope import audit_samples
     >>> from diffuscope.data import toy_data
@@ -39,6 +40,7 @@ class Answer:
     facts: dict[str, object] = field(default_factory=dict)
     result: Any = None
     broken: frozenset[str] = frozenset()
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,4 +84,4 @@ def not_answered(question: Question, broken: frozenset[str]) -> Answer:
         tone="unknown",
         power="None until that is mended.",
     )
-    return Answer(findings=[finding])
+    return Answer(findings=[finding], answered=False)

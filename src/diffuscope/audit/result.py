@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +85,16 @@ class AuditResult:
 
     @property
     def verdicts(self) -> list[Finding]:
-        """The first finding of every question that could be answered."""
-        return [answer.findings[0] for answer in self.answers.values() if answer.findings]
+        """The first finding of every question that could be answered, under the question's title."""
+        answered = {q: answer.findings[0] for q, answer in self.answers.items() if answer.findings and answer.answered}
+        return [replace(finding, title=question.title) for question, finding in answered.items()]
+
+    @property
+    def unanswered(self) -> str:
+        """The questions whose answers would mean nothing, and why; empty where there are none."""
+        left = {question: answer for question, answer in self.answers.items() if not answer.answered}
+        reasons = dict.fromkeys(answer.findings[0].verdict for answer in left.values())
+        return " ".join([*reasons, *(question.title for question in left)])
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON types: every finding, the numbers of every chart and table, the settings and the versions."""
@@ -124,8 +132,10 @@ class AuditResult:
         sections = [
             Section(q.name, q.title, answer.text or answer.findings[0].verdict, answer.blocks, answer.findings)
             for q, answer in self.answers.items()
-            if answer.findings
+            if answer.findings and answer.answered
         ]
+        if self.unanswered:
+            sections.append(Section("unanswered", "What is not answered", self.unanswered))
         return Page(
             f"Audit of {subject.name}",
             f"{subject.data_name}: {len(subject.train):,} training and {len(subject.heldout):,} held-out examples",

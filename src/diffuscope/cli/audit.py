@@ -250,4 +250,6 @@ def write(result: AuditResult, out: Path) -> None:
     print(result.verdict)
     for finding in result.verdicts:
         print(f"- {finding.title}: {finding.verdict}")
+    if result.unanswered:
+        print(f"- {result.unanswered}")
     print(f"Report: {report}")
