@@ -245,7 +245,7 @@ def reading(cost=1.8, *, denoises=True, **changes):
     best = np.full((2, 5), 0.5 if denoises else 2.0)
     made = BestReading(
         convention="the time t of the schedule VP", reading="noise", network=True, levels=np.array([1.0, 0.5]),
-        given=cost * best, best=best, formula=np.ones(2), p_value=0.0003, seen=1.25, tried=411,
+        given=cost * best, best=best, formula=np.ones(2), p_value=0.0003, seen=1.5, noticed=1.25, tried=411,
     )  # fmt: skip
     return replace(made, **changes)
 

@@ -21,7 +21,9 @@ from diffuscope.findings import Rule
 @pytest.mark.parametrize(
     ("changes", "tone"),
     [({}, "alarm"), ({"denoises": False}, "neutral"), ({"p_value": wiring.SIGNIFICANT}, "good"),
-     ({"cost": wiring.FAULT}, "alarm"), ({"cost": wiring.FAULT - 1e-6}, "good")],
+     ({"cost": wiring.FAULT}, "alarm"), ({"cost": wiring.FAULT - 1e-6}, "attention"),
+     ({"cost": wiring.DOUBT}, "attention"), ({"cost": wiring.DOUBT - 1e-6}, "good"),
+     ({"cost": wiring.DOUBT, "denoises": False}, "neutral")],
 )  # fmt: skip
 def test_other_units_are_a_fault_if_they_cost_enough_beyond_chance(changes, tone):
     found = wiring.units_finding(units(**changes))
@@ -55,17 +57,36 @@ def test_the_card_of_the_reading_names_it_and_its_cost():
         "smaller."
     )
     assert found.power == (
-        "A noise level wrong by a factor of 1.25 would have counted as a fault. 411 readings were tried, of the "
-        "network itself."
+        "A noise level wrong by a factor of 1.25 would have been noticed, by 1.5 as a fault. 411 readings were tried, "
+        "of the network itself."
     )
     doubt = wiring.reading_finding(reading(1.14, convention=wiring.DECLARED))
     assert (
         doubt.verdict == "Its errors are 14% larger than they would be if it were read with its output read as noise."
     )
-    inside = wiring.reading_finding(reading(network=False, reading=wiring.DATA, seen=math.inf))
+    inside = wiring.reading_finding(reading(network=False, reading=wiring.DATA, seen=math.inf, noticed=math.inf))
     assert "Read at the time t of the schedule VP, its" in inside.verdict
     assert inside.power.startswith("A noise level wrong by a factor of up to 5 would not be noticed")
     assert inside.power.endswith("of the wrapper; the network inside could not be reached.")
+
+
+def test_units_that_cost_little_are_named_as_a_doubt():
+    found = wiring.units_finding(units(cost=1.1))
+    assert found.verdict == (
+        "The data may not be in the model's units: its errors are 10% larger than on data with values in [0, 255], "
+        "where data = 0.1 × value − 1."
+    )
+
+
+@pytest.mark.parametrize(("noticed", "fits"), [(1.25, True), (2.0, True), (3.0, False), (math.inf, False)])
+def test_a_time_is_said_to_fit_only_where_a_wrong_one_would_show(noticed, fits):
+    found = wiring.reading_finding(reading(1.0, seen=math.inf, noticed=noticed))
+    assert ("and by up to 5 not be a fault." in found.power) == math.isfinite(noticed)
+    assert found.tone == ("good" if fits else "neutral")
+    assert ("but a wrong noise level would hardly show" in found.verdict) == (not fits)
+    whole = wiring.verdict([found, skill_finding(skill())])
+    assert whole.tone == found.tone
+    assert whole.verdict.startswith("It is read as it was trained" if fits else found.verdict)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from diffuscope.audit import Settings, Subject, reading_search
 from diffuscope.audit.conventions import PLANTED
 from diffuscope.audit.no_model import NoModel
 from diffuscope.audit.originals import Originals
-from diffuscope.audit.reading_search import FAULT, SIGNIFICANT, _smallest_seen, decisive_levels
+from diffuscope.audit.reading_search import DOUBT, FAULT, SIGNIFICANT, _smallest_seen, decisive_levels
 from diffuscope.audit.subject import FEWEST, noise_levels, require_samples
 from diffuscope.data.canaries import Canaries
 from diffuscope.denoisers import ExactDenoiser
@@ -122,7 +122,12 @@ def test_levels_reach_from_three_hundredths_to_a_hundred_deviations_and_are_geom
 
 @pytest.mark.parametrize(
     ("cost", "p_value", "seen"),
-    [(FAULT, 0.0, PLANTED[0]), (FAULT, SIGNIFICANT, math.inf), (FAULT - 1e-9, 0.0, math.inf)],
+    [
+        (FAULT, 0.0, (PLANTED[0], PLANTED[0])),
+        (FAULT, SIGNIFICANT, (math.inf, math.inf)),
+        (FAULT - 1e-9, 0.0, (math.inf, PLANTED[0])),
+        (DOUBT - 1e-9, 0.0, (math.inf, math.inf)),
+    ],
 )
 def test_a_level_told_wrong_is_seen_from_the_cost_of_a_fault_on_and_below_the_level_of_the_test(
     monkeypatch, cost, p_value, seen

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from functools import cache
 
 import numpy as np
@@ -116,10 +117,11 @@ def test_exact_denoisers_pass_under_every_schedule(schedule):
 
 
 def test_a_perfect_memorizer_passes():
-    """It is what it is taken for; whether it memorized is the next question."""
+    """It is what it is taken for, as far as examples that it knows by heart can tell; the next question asks more."""
     found, broken = ask(ExactDenoiser(Empirical(TRAIN[:300]), VE()), TRAIN[:300])
     assert not broken
-    assert found["verdict"].tone == "good"
+    assert found["verdict"].tone == "neutral"
+    assert "a wrong noise level would hardly show" in found["verdict"].verdict
 
 
 WRONG = {
@@ -251,12 +253,13 @@ def test_one_step_of_a_thousand_is_no_fault():
 
 
 def test_the_stated_factor_is_a_fault_and_found():
-    """The power sentence: a noise level told wrong by this factor. Planted in both directions."""
+    """The power sentence: a noise level told wrong by these factors. Planted in both directions."""
     found, _ = sound()
-    factor = float(found["reading"].power.split("factor of ")[1].split()[0])
-    for wrong in (factor, 1 / factor):
-        planted = DataPredictor(network(VE(), as_data, lambda s, wrong=wrong: s * wrong), VE(), **DATA)
-        assert read(planted).tone == "alarm"
+    noticed, fault = re.findall(r"[\d.]+", found["reading"].power)[:2]
+    for factor, tones in ((float(noticed), {"attention", "alarm"}), (float(fault), {"alarm"})):
+        for wrong in (factor, 1 / factor):
+            planted = DataPredictor(network(VE(), as_data, lambda s, wrong=wrong: s * wrong), VE(), **DATA)
+            assert read(planted).tone in tones
 
 
 @pytest.mark.parametrize(

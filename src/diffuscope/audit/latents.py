@@ -118,6 +118,7 @@ def encode_data(
         heldout=made[1],
         data_range=(low, high),
         kind="latents",
+        units_known=False,
         provenance=f"{data.provenance}; latents of shape {tuple(made[0].shape[1:])} made by {encoder.name}",
     )
     return Latents(

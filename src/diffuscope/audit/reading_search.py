@@ -6,7 +6,7 @@ denoiser is told a noise level that is too low or too high by a growing factor, 
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from jaxtyping import Float
@@ -57,6 +57,7 @@ class BestReading:
     tried: int
     formula: Float[ndarray, " levels"]  # the error of a formula that knows mean and deviation only
     seen: float  # the smallest planted factor of the noise level told that is a fault; infinite if none is
+    noticed: float  # that costs DOUBT
     network: bool  # whether the network itself could be asked
 
     @property
@@ -112,6 +113,8 @@ def best_reading(
 
     as_given = _tested(given, READINGS[DATA], levels, *rest, variances)
     best = as_given if convention is given else _tested(convention, SIGNED[reading], levels, *rest, variances)
+    planted = rest[0][:PLANT_POINTS], rest[1][:PLANT_POINTS]
+    seen, noticed = _smallest_seen(denoiser, variances, levels, *planted, rng)
     return BestReading(
         convention=convention.name,
         reading=reading,
@@ -121,7 +124,8 @@ def best_reading(
         p_value=larger_p_value(as_given, best, rng),
         tried=len(choices),
         formula=formula_error(variances, levels),
-        seen=_smallest_seen(denoiser, variances, levels, rest[0][:PLANT_POINTS], rest[1][:PLANT_POINTS], rng),
+        seen=seen,
+        noticed=noticed,
         network=network is not None,
     )
 
@@ -165,13 +169,16 @@ def _smallest_seen(
     clean: Batch,
     noise: Batch,
     rng: np.random.Generator,
-) -> float:
-    """The smallest of PLANTED by which the level told may be too low, and too high, and both are faults."""
+) -> tuple[float, float]:
+    """The smallest of PLANTED by which the level told may be too low, and too high, and both cost FAULT, and DOUBT."""
     given = declared(denoiser)
     levels = levels[list(SEARCHED)]
     right = _tested(given, READINGS[DATA], levels, clean, noise, variances)
 
-    def is_fault(factor: float) -> bool:
+    @cache
+    def cost(factor: float) -> float:
+        """0 where it may be chance, or no level can be told."""
+
         def mistold(ratio: float) -> Float[ndarray, " _"]:
             # noise of `ratio` as if it were factor times as much
             errors = relative_errors(given, {"": READINGS[DATA]}, factor * ratio, clean, noise / factor, variances)[0]
@@ -180,8 +187,11 @@ def _smallest_seen(
         wrong = np.stack([mistold(float(ratio)) for ratio in levels])
         told = (wrong < LARGEST).all(1)  # no level beyond the ends of the schedule can be told
         if not told.any():
-            return False
+            return 0.0
         wrong, same = wrong[told], right[told]
-        return error_ratio(wrong, same) >= FAULT and larger_p_value(wrong, same, rng) < SIGNIFICANT
+        return error_ratio(wrong, same) if larger_p_value(wrong, same, rng) < SIGNIFICANT else 0.0
 
-    return next((f for f in PLANTED if is_fault(f) and is_fault(1 / f)), float("inf"))
+    def smallest(least: float) -> float:
+        return next((f for f in PLANTED if cost(f) >= least and cost(1 / f) >= least), float("inf"))
+
+    return smallest(FAULT), smallest(DOUBT)

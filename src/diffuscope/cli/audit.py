@@ -129,7 +129,10 @@ class Audit:
             data = latents.data
         notes[:0] = [data.provenance, *(f"second model: {note}" for note in weights_notes(other))]
         if denoiser is not None:
-            data = data.in_range(*model_range(denoiser, data))
+            require_shape(denoiser, data)
+            if self.encode is None:
+                require_units(denoiser, data, self.model or "")
+                data = data.in_range(*model_range(denoiser, data))
         elif self.samples is None:
             data = data.in_range(-1.0, 1.0)
         if denoiser is not None and not hasattr(denoiser, "data_range"):
@@ -153,8 +156,6 @@ class Audit:
             print(f"No --model given: training a small one on {data.name}.")
             denoiser = self._small_model(data, device)
         else:
-            if denoiser is not None:
-                require_shape(denoiser, data)
             if data.split_at_random and self.source.data not in NAMES:
                 whose = "the generator" if denoiser is None else "the model"
                 notes.append(
@@ -235,6 +236,21 @@ def model_range(denoiser: Denoiser, data: DataSet) -> tuple[float, float]:
     """The `data_range` of the model; that of the data if the model has none."""
     low, high = getattr(denoiser, "data_range", data.data_range)
     return float(low), float(high)
+
+
+def require_units(denoiser: Denoiser, data: DataSet, model: str) -> None:
+    """Raises InputError where nothing says how the data are mapped to the range that the model was trained on.
+
+    `diffuscope train` maps the lowest and highest value found, as is done with the data of its files here.
+    """
+    (least, most), (low, high) = data.data_range, model_range(denoiser, data)
+    if data.units_known or (least, most) == (low, high) or model.endswith(".safetensors"):
+        return
+    raise InputError(
+        f"data_range: expected the values of {data.name} that are {low:g} and {high:g} to the model (its data_range), "
+        f"as {data.name} states no range and has values in [{least:g}, {most:g}]; for data in the model's own units "
+        f"--data-range {low:g} {high:g}"
+    )
 
 
 def require_shape(denoiser: Denoiser, data: DataSet) -> None:

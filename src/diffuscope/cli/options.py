@@ -35,7 +35,8 @@ class DataOptions:
     heldout_group: str | None = None
     """The same for --heldout, where --group is a file."""
     data_range: tuple[float, float] | None = None
-    """Lowest and highest possible value, for instance 0 255; required for integer arrays."""
+    """Lowest and highest possible value, for instance 0 255, which a model takes as those of its data_range; required
+    for integer arrays and, with a model, for vectors, series, volumes and latents that state none."""
     train_limit: int | None = None
     """Number of training examples, chosen at random; by default all."""
 

@@ -19,7 +19,7 @@ from .dataset import FEWEST, DataSet, drawn
 from .examples import Examples, Source, laid_out
 from .groups import Part, codes_of, ids_of
 from .kinds import require_kind
-from .range_of import range_of
+from .range_of import BY_VALUES, range_of
 from .raw_column import raw_column
 from .split import group_split, random_split
 from .table import Frame, Table, fit_frames
@@ -89,6 +89,7 @@ def assembled(source: Source, choices: Choices) -> DataSet:
         group_names=names,
         notes=notes,
         split_at_random=len(parts) == 1,
+        units_known=how != BY_VALUES or train.kind in ("images", "table"),
     )
     _require_different(data, train, held)
     return data

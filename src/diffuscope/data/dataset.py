@@ -35,6 +35,7 @@ class DataSet:
     left out of them.
     `split_at_random` says that the held-out examples are a random part of the data, which are not honest for a model
     that was trained on all of it.
+    `units_known` is False where `data_range` is no more than the lowest and highest value found.
     `train_groups` and `heldout_groups` say to which unit (a patient, an author) each example belongs, as places in
     `group_names`; no unit is on both sides.
 
@@ -62,6 +63,7 @@ class DataSet:
     group_names: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
     split_at_random: bool = field(default=False, kw_only=True)
+    units_known: bool = field(default=True, kw_only=True)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

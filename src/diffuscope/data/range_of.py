@@ -2,7 +2,8 @@
 
 It is the first of these that applies: the one stated by the user; the one implied by the format (8-bit images:
 [0, 255]); for floating-point images [0, 1], [-0.5, 0.5] or [-1, 1], whichever their values fit; for other
-floating-point data their own minimum and maximum. In all other cases the user must state it.
+floating-point data their own minimum and maximum, which are no units: a model trained on such data may take them as
+they are or mapped from other ends. In all other cases the user must state it.
 """
 
 from diffuscope.errors import InputError
@@ -11,6 +12,7 @@ from .examples import Examples, extremes
 from .value_range import Range, checked_range, in_words
 
 ROUNDING = 1e-5  # float32 arithmetic may leave values this far outside their range, in units of its width
+BY_VALUES = "by its values"
 UNIT_RATIO = 50  # two sets of images are in different units if the widths of their values differ by more
 
 
@@ -23,7 +25,7 @@ def range_of(parts: list[Examples], data_range: Range | None) -> tuple[Range, st
     elif all(part.data_range is not None for part in parts):
         stated, how = _range_of_format(parts), "by format"
     else:
-        stated, how = _range_of_values(parts, low, high), "by its values"
+        stated, how = _range_of_values(parts, low, high), BY_VALUES
     _require_one_unit(parts, ends)
     slack = ROUNDING * (stated[1] - stated[0])
     for part, end in zip(parts, ends, strict=True):

@@ -37,6 +37,7 @@ from ..subject import evaluate, noised
 from ..units import ModelUnits, SampleUnits, best_units, sample_units
 
 TITLE = "Is this the model you think it is?"
+SHARP = 2.0  # the factor of a wrong noise level that must be noticed before times are said to fit
 METHOD = (
     "How the model is read: the network is asked at noised training examples with other times, input scales and units, "
     "and its output is read as data, noise, score, v and velocity, of both signs. The reading with the least error on "
@@ -133,16 +134,23 @@ def manners_finding(faults: list[Fault]) -> Finding:
 
 def units_finding(result: ModelUnits) -> Finding:
     """Units of the model and of the data."""
-    better = result.cost >= FAULT and result.p_value < SIGNIFICANT
-    text, tone = "The model denoises the data in their own units better than in any other that were tried.", "good"
-    if better and result.denoises:
+    better = result.cost >= DOUBT and result.p_value < SIGNIFICANT
+    values = f"values in {result.name}, where {result.written}"
+    text, tone = f"In no other units that were tried are its errors smaller by more than a factor of {DOUBT:g}.", "good"
+    if better and not result.denoises:
+        text, tone = "In none of the units that were tried is it a denoiser of these data.", "neutral"
+    elif better and result.cost >= FAULT:
         tone = "alarm"
         text = (
             f"The data are not in the model's units: its errors are {result.cost:.3g} times those it has on data with "
-            f"values in {result.name}, where {result.written}. State data_range on the model, or convert the data."
+            f"{values}. State data_range on the model, or convert the data."
         )
     elif better:
-        text, tone = "In none of the units that were tried is it a denoiser of these data.", "neutral"
+        tone = "attention"
+        text = (
+            f"The data may not be in the model's units: its errors are {result.cost - 1:.0%} larger than on data with "
+            f"{values}."
+        )
     return Finding(
         name="wiring.units",
         title="Are the data in the model's units?",
@@ -165,6 +173,9 @@ def reading_finding(result: BestReading) -> Finding:
     elif result.reading == DATA and not result.network:
         other = f"at {result.convention}"
     text, tone = "No other reading of its time or its output denoises better than the declared one.", "good"
+    if result.noticed > SHARP:
+        tone = "neutral"
+        text = f"{text[:-1]}, but a wrong noise level would hardly show in its errors on these data."
     if better and not result.denoises:
         text, tone = "No reading of its time or its output that was tried makes it a denoiser of these data.", "neutral"
     elif better and result.cost >= FAULT:
@@ -173,8 +184,9 @@ def reading_finding(result: BestReading) -> Finding:
     elif better:
         tone = "attention"
         text = f"Its errors are {result.cost - 1:.0%} larger than they would be if it were read {other}."
-    seen = f"A noise level wrong by a factor of {result.seen:g} would have counted as a fault."
-    if not np.isfinite(result.seen):
+    seen = f"A noise level wrong by a factor of {result.noticed:g} would have been noticed, "
+    seen += f"by {result.seen:g} as a fault." if np.isfinite(result.seen) else "and by up to 5 not be a fault."
+    if not np.isfinite(result.noticed):
         seen = "A noise level wrong by a factor of up to 5 would not be noticed: the model hardly uses its time."
     asked = "of the network itself" if result.network else "of the wrapper; the network inside could not be reached"
     return Finding(
@@ -217,7 +229,10 @@ def verdict(found: list[Finding]) -> Finding:
     if gravest is None:
         reading = next(f for f in found if f.name == "wiring.reading")
         skill = next(f for f in found if f.name == "wiring.skill")
-        text = f"It is read as it was trained: units, time and prediction fit. {skill.verdict}"
+        text = "It is read as it was trained: units, time and prediction fit."
+        if reading.tone != "good":
+            text = reading.verdict
+        text = f"{text} {skill.verdict}"
         return replace(reading, name="wiring.verdict", title=TITLE, verdict=text)
     return replace(gravest, name="wiring.verdict", title=TITLE)
 
