@@ -274,6 +274,10 @@ def test_sigma_keeps_full_precision_near_clean_data(schedule, variance):
         (lambda: DiscreteVP((0.1, 1.0)), "betas: expected .*0 < beta < 1"),
         (lambda: DiscreteVP((0.1, 0.0)), "betas: expected .*0 < beta < 1"),
         (lambda: DiscreteVP(()), "betas: expected at least one step"),
+        (
+            lambda: DiscreteVP((0.95, 0.4, 0.02)),
+            r"betas: expected a first step that leaves most of the signal, got 0\.95 falling to 0\.02; of products",
+        ),
         (lambda: Sigmoid(start=3.0, end=-3.0), "start, end, tau: expected finite start < end"),
         (lambda: Sigmoid(start=3.0, end=3.0), "start, end, tau: expected finite start < end"),
         (lambda: Sigmoid(start=-math.inf), "start, end, tau: expected finite start < end"),
@@ -301,6 +305,7 @@ def test_what_lies_just_at_the_bound_is_accepted():
     assert Cosine(s=0.0, epsilon=0.0).t_min == 0.0
     assert (ZeroTerminalVP((0.5, 1.0)).t_max, ZeroTerminalVP((0.5, 1.0)).t_min) == (2.0, 1.0)
     assert DiscreteVP((1e-12, 1 - 1e-12)).t_max == 2.0
+    assert DiscreteVP((0.9, 0.5)).t_max == DiscreteVP((0.95, 0.9)).t_max == 2.0
     for kind in (VE, GeometricVE, Karras):
         narrow = kind(1.0, 1.0 + 1e-12)
         assert narrow.t_min < narrow.t_max

@@ -75,13 +75,17 @@ class VP(UnitTime, _VariancePreserving):
         return -2 * ell / (self.beta_min + (self.beta_min**2 - 2 * slope * ell).sqrt())
 
 
+PRODUCT = 0.9  # no table of betas begins above
+
+
 @dataclass(frozen=True)
 class DiscreteVP(_VariancePreserving):
     """The DDPM chain (Ho et al. 2020) as a continuous schedule on [0, T].
 
     After k steps alpha^2 = prod_{i<=k} (1 - beta_i): the chain is an Ornstein-Uhlenbeck process observed
     each time int beta has grown by -log(1 - beta_k), so log(alpha^2) is exactly linear between steps.
-    Step k of the chain is time t = k; t = 0 is clean data. Raises InputError unless every 0 < beta < 1.
+    Step k of the chain is time t = k; t = 0 is clean data. Raises InputError unless every 0 < beta < 1, and for the
+    products alpha_bar in their place, which begin near 1 and fall.
 
     >>> from diffuscope.schedules import DiscreteVP
     >>> chain = DiscreteVP((0.2, 0.5))
@@ -96,6 +100,11 @@ class DiscreteVP(_VariancePreserving):
     def __post_init__(self) -> None:
         if not self.betas or not all(0 < beta < 1 for beta in self.betas):
             raise InputError("betas: expected at least one step, each with 0 < beta < 1")
+        if self.betas[0] > PRODUCT > self.betas[-1]:
+            raise InputError(
+                f"betas: expected a first step that leaves most of the signal, got {self.betas[0]:g} falling to "
+                f"{self.betas[-1]:g}; of products alpha_bar the betas are 1 - alpha_bar[k] / alpha_bar[k - 1]"
+            )
 
     @classmethod
     def linear(cls, beta_min: float = 1e-4, beta_max: float = 0.02, steps: int = 1000) -> "DiscreteVP":
