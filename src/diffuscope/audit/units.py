@@ -24,7 +24,7 @@ from diffuscope.byte_examples import float_parts
 from diffuscope.denoisers import Denoiser
 
 from .conventions import READINGS, Variances, declared, relative_errors
-from .reading_search import EXPLAINS, SEARCH_POINTS, error_ratio, formula_error, larger_p_value
+from .reading_search import EXPLAINS, SEARCH_POINTS, SIMPLER, error_ratio, formula_error, larger_p_value
 from .rows_of import few_enough, nearest_rows, rows_of
 from .shared_neighbors import nearest_neighbors
 
@@ -127,8 +127,8 @@ def best_units(
         scale = deviation / own_deviation
         maps.append(Affine("the range of its samples", scale, mean - scale * own_mean))
     few, rest = (clean[:SEARCH_POINTS], noise[:SEARCH_POINTS]), (clean[SEARCH_POINTS:], noise[SEARCH_POINTS:])
-    scores = [np.log(errors(m, *few).mean(1)).mean() for m in maps]
-    best = maps[int(np.argmin(scores))]
+    scores = np.array([np.log(errors(m, *few).mean(1)).mean() for m in maps])
+    best = maps[int(np.flatnonzero(scores <= scores.min() + math.log(SIMPLER))[0])]  # the usual ones come first
     as_given = errors(maps[0], *rest)
     mapped = as_given if best is maps[0] else errors(best, *rest)
     cost, p_value = error_ratio(as_given, mapped), larger_p_value(as_given, mapped, rng)
