@@ -71,8 +71,8 @@ def cannot_tell(result: ComponentLevels, *, latents: bool) -> str:
     if result.one_step:
         return (
             f"at the highest noise its answer departs from the mean {float(np.median(result.emerged[0])):.2f} times as "
-            "far as at the lowest, where that of a denoiser hardly does: it is wrong there, or it is a one-step map, "
-            "which declares one_step = True"
+            "far as at the lowest, where that of a denoiser hardly does: it is wrong there (division by a small alpha "
+            "magnifies the errors of a predicted noise), or it is a one-step map, which declares one_step = True"
         )
     if result.known.sum() < FEWEST_COMPONENTS:
         return (
