@@ -164,6 +164,26 @@ def test_a_step_to_zero_that_is_refused_is_a_note_unless_it_is_declared(error):
     assert finding.verdict.startswith("It declares no step to sigma = 0; above it, ")
 
 
+@pytest.mark.parametrize("question", [single_point, last_step], ids=lambda question: question.__name__)
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (lambda x: None, "it returns a NoneType"),  # noqa: ARG005
+        (lambda x: (x, 0), "it returns a tuple"),
+        (lambda x: x[:1], "it returns a tensor of shape (1, 2)"),
+    ],
+    ids=["nothing", "a tuple", "one row"],
+)
+def test_what_is_no_state_at_sigma_zero_is_no_refusal(question, end, said):
+    def run(denoiser, x, times, generator):
+        ended = plain(denoiser, x, times, generator)
+        return end(ended) if ends_at_zero(denoiser, times) else ended
+
+    finding = everywhere(question, target(run), PLANE)
+    assert finding.tone == "alarm"
+    assert finding.verdict.startswith(said)
+
+
 def skips_zero(denoiser, x, times, generator):  # noqa: ARG001
     """Heun's method in sigma/alpha that leaves before the step to sigma = 0."""
     alpha, sigma = denoiser.schedule.alpha, denoiser.schedule.sigma

@@ -179,7 +179,7 @@ def made(name: str | None):
 
     if name:
         heun.__name__ = name
-    heun.stochastic = False
+    heun.__dict__["stochastic"] = False
     return heun
 
 

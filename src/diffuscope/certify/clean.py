@@ -125,11 +125,15 @@ def _with_finer_steps(target: Target, problem: OracleProblem, denoiser: ExactDen
 
 
 def _reached(target: Target, denoiser: Denoiser, start: Batch, times: Float[Tensor, " times"]) -> Batch | None:
-    """The end of a run to sigma = 0; None if it raises something or has no such step, unless it declares it."""
+    """The end of a run to sigma = 0; None if it raises an exception, unless the step is declared.
+
+    What is returned and is no state raises TargetError in any case: it refuses nothing.
+    """
     try:
         return run(target, denoiser, start, times)
     except (TargetError, InputError) as error:
-        if target.reaches_zero:  # which is no stated limit then
+        refused = isinstance(error, InputError) or error.__cause__ is not None
+        if target.reaches_zero or not refused:
             raise TargetError(str(error)) from error
         return None
 
