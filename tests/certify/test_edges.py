@@ -239,45 +239,6 @@ def test_rows_are_compared_with_their_noise_fixed(noise, tone: str, said: str):
     assert said in finding.verdict
 
 
-def test_no_step_to_zero_is_a_note_unless_it_is_declared():
-    """A velocity at sigma = 0 is 0/0: sound above it, as its order shows."""
-
-    def run(denoiser, x, times, generator):
-        ended = plain(denoiser, x, times, generator)
-        return ended * math.nan if float(denoiser.schedule.sigma(times[-1])) == 0 else ended
-
-    for declared, tone in ((None, "attention"), (True, "alarm"), (False, "neutral")):
-        for question in (single_point_of, last_step_of):
-            assert question(target(run, reaches_zero=declared), PLANE, VP()).tone == tone, (question, declared)
-
-
-def test_a_stop_at_the_level_before_zero_is_a_note_unless_the_end_is_declared():
-    def run(denoiser, x, times, generator):
-        last = len(times) - int(float(times[-1]) == 0)
-        return plain(denoiser, x, times[:last], generator)
-
-    assert single_point_of(target(run), PLANE, VE()).tone == "attention"
-    assert single_point_of(target(run, reaches_zero=True), PLANE, VE()).tone == "alarm"
-
-
-def plain_euler(denoiser, x, times, generator):  # noqa: ARG001
-    """Euler's method in time, without a last step of its own: nearer to clean data the finer its steps."""
-    schedule = denoiser.schedule
-    for t, s in itertools.pairwise(times):
-        denoised = denoiser(x, t)
-        noise = (x - schedule.alpha(t) * denoised) / schedule.sigma(t)
-        x = x + (s - t) * (schedule.alpha_dot(t) * denoised + schedule.sigma_dot(t) * noise)
-    return x
-
-
-def test_an_integrator_that_only_converges_to_clean_data_is_no_failure():
-    finding = single_point_of(target(plain_euler), PLANE, VP())
-    assert finding.tone == "attention", finding.verdict
-    assert "with eight times the steps" in finding.verdict
-    assert single_point_of(target(plain_euler, reaches_zero=True), PLANE, VP()).tone == "alarm"
-    assert single_point_of(target(plain_euler), PLANE, VE()).tone == "good"  # its last step is exact there
-
-
 def test_a_stated_limit_in_one_schedule_is_a_note():
     def run(denoiser, x, times, generator):
         if isinstance(denoiser.schedule, VP):
@@ -304,35 +265,6 @@ def test_a_denoiser_asked_at_states_of_another_size_is_the_targets_fault():
         asked(Target("crops", run, 1, False, 1, event="image")).run(
             PLANE.denoiser(VE()), PLANE.start(VE()), PLANE.times(VE(), 3), None
         )
-
-
-@pytest.mark.parametrize(
-    "end",
-    [
-        lambda denoiser, x, times: denoiser(torch.zeros_like(x), times[-2]),
-        lambda denoiser, x, times: denoiser(x, times[0]),
-    ],
-    ids=["asked at the origin", "asked at the first level"],
-)
-def test_a_last_step_that_a_single_point_does_not_show_is_seen_on_gaussian_data(end):
-    def run(denoiser, x, times, generator):
-        if float(times[-1]) > 0:
-            return plain(denoiser, x, times, generator)
-        return end(denoiser, plain(denoiser, x, times[:-1], generator), times)
-
-    assert single_point_of(target(run), PLANE, VE()).tone == "good"
-    assert last_step_of(target(run), PLANE, VE()).tone == "alarm"
-    assert last_step_of(target(plain), PLANE, VE()).tone == "good"
-
-
-def test_moments_that_are_wrong_at_sigma_zero_alone_are_seen():
-    def run(denoiser, x, times, generator):
-        ended = sample(DDPM(), denoiser, x, times, noise=generator)
-        return ended * 1.2 if float(times[-1]) == 0 else ended
-
-    wide = asked(Target("wide", run, 1, True, 1))
-    assert last_step_of(wide, PLANE, VE()).tone == "alarm"
-    assert last_step_of(asked(sampler_target(DDPM())), PLANE, VE()).tone == "good"
 
 
 def test_noise_that_is_wrong_in_single_precision_alone_is_seen():

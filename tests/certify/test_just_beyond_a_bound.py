@@ -188,8 +188,8 @@ def at_zero(off):
     return run
 
 
-@pytest.mark.parametrize(("off", "tone"), [(4.8e-3, "attention"), (5.2e-3, "alarm")])
-def test_a_finished_sample_may_be_a_two_hundredth_away_where_no_end_is_declared(off, tone):
+@pytest.mark.parametrize(("off", "tone"), [(0.96e-4, "attention"), (1.04e-4, "alarm")])
+def test_a_finished_sample_may_be_a_ten_thousandth_away_where_no_end_is_declared(off, tone):
     assert clean.single_point(Target("near", at_zero(off), 1, False, 1), PROBLEM, VE()).tone == tone
 
 

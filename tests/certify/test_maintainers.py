@@ -20,9 +20,12 @@ from diffuscope.certify import (
 )
 from diffuscope.certify.known import with_known
 from diffuscope.certify.maintainers import require
+from diffuscope.certify.target import called
+from diffuscope.cli.certify import Certify
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.findings import Finding
+from diffuscope.report import Table
 from diffuscope.samplers import DDIM
 from diffuscope.schedules import VE
 
@@ -55,6 +58,46 @@ def test_a_certificate_has_three_verdicts(tones, verdict: str):
     assert found.passed == (verdict == "passes")
     (card,) = found.page().verdicts
     assert card.tone == {"passes": "good", "fails": "alarm", "undecided": "unknown"}[verdict]
+
+
+def test_a_pass_names_what_is_neither_met_nor_failed_and_why():
+    found = certificate("good", "attention", "neutral", "good")
+    (card,) = found.page().verdicts
+    assert card.verdict == (
+        "mine: 2 of 4 requirements are met, none failed. "
+        "Neither met nor failed: On order.1 (note), On order.2 (informational)."
+    )
+    section = found.page().sections[0]
+    assert section.answer.startswith("2 of 4 requirements are met, 0 failed. 2 neither are met nor failed: ")
+    others, every = section.blocks
+    assert isinstance(others, Table)
+    assert isinstance(every, Table)
+    assert [list(row) for row in others.rows] == [
+        ["On order.1", "note", "Measured \x07 <order.1>."],
+        ["On order.2", "informational", "Measured \x07 <order.2>."],
+    ]
+    assert len(every.rows) == 4
+    (card,) = certificate("good", "good").page().verdicts
+    assert card.verdict == "mine: 2 of 2 requirements are met, none failed."
+    assert len(certificate("good", "good").page().sections[0].blocks) == 1
+
+
+def test_the_command_ends_with_the_verdict_of_a_pass(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for tones, said in (
+        (("good", "good"), "mine passes: 2 of 2 requirements are met, none failed"),
+        (
+            ("good", "attention", "neutral"),
+            "mine passes: 1 of 3 requirements are met, none failed; neither met nor failed: order.1, order.2",
+        ),
+    ):
+        Certify("mine")._report(certificate(*tones))
+        assert capsys.readouterr().out.splitlines()[-1] == said
+    with pytest.raises(SystemExit):
+        Certify("mine")._report(certificate("good", "alarm"))
+    printed = capsys.readouterr()
+    assert "passes" not in printed.out
+    assert printed.err.strip() == "mine fails: order.1"
 
 
 def test_an_assertion_names_what_fails_or_is_undecided():
@@ -128,6 +171,31 @@ def test_any_callable_is_a_target_and_its_attributes_are_what_it_declares():
     assert found.name == "Mine"
     assert target_of(DDIM()).order == 1
     assert target_of(found) is found
+
+
+def made(name: str | None):
+    def heun(denoiser, x_start, times, generator):  # noqa: ARG001
+        return None
+
+    if name:
+        heun.__name__ = name
+    heun.__dict__["stochastic"] = False
+    return heun
+
+
+class Family:
+    def method(self, denoiser, x_start, times, generator):  # noqa: ARG002
+        return x_start
+
+
+def test_a_sampler_is_called_what_its_name_is():
+    """Not after the function that made it; a method after its class."""
+    assert [target_of(made(name)).name for name in (None, "heun_of_order_3")] == ["heun", "heun_of_order_3"]
+    assert called(Family.method) == "Family.method"
+    assert called(Family) == called(Family()) == "Family"
+    for name in (None, "heun_of_order_3"):
+        with pytest.raises(AssertionError, match=rf"^{name or 'heun'} fails\nruns: it returns a NoneType"):
+            check_sampler(made(name))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +278,7 @@ def test_what_returns_nothing_fails_by_its_name():
     def forgets(denoiser, x, t, generator) -> Any:  # noqa: ARG001
         return None
 
-    with pytest.raises(AssertionError, match=r"forgets .* fails\nruns: it returns a NoneType"):
+    with pytest.raises(AssertionError, match=r"^forgets .* fails\nruns: it returns a NoneType"):
         check_sampler(forgets)
-    with pytest.raises(AssertionError, match=r"forgets fails\nlikelihood\.runs: "):
+    with pytest.raises(AssertionError, match=r"^forgets fails\nlikelihood\.runs: "):
         check_likelihood(forgets)

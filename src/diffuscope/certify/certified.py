@@ -48,6 +48,16 @@ class Certified:
         return tuple(finding for finding in self.findings if finding.tone == "unknown")
 
     @property
+    def met(self) -> tuple[Finding, ...]:
+        """The findings that are good."""
+        return tuple(finding for finding in self.findings if finding.tone == "good")
+
+    @property
+    def others(self) -> tuple[Finding, ...]:
+        """The findings that neither are met nor failed nor are undecided: notes, and what was not asked."""
+        return tuple(finding for finding in self.findings if finding.tone in ("attention", "neutral"))
+
+    @property
     def sufficient(self) -> bool:
         """Whether enough was measured for a pass."""
         raise NotImplementedError
@@ -105,9 +115,11 @@ def headline(name: str, found: Certified) -> str:
 
 
 def verdict_card(name: str, title: str, found: Certified, power: str) -> Finding:
-    """The number of failures, and the first of them; `power` states what would have failed."""
-    good, total = sum(finding.tone == "good" for finding in found.findings), len(found.findings)
-    passed = f"{name}: {good} of {total} requirements are met, none failed."
+    """The number of failures, and the first of them; of a pass, what is not met by name. `power`: what would fail."""
+    passed = f"{name}: {len(found.met)} of {len(found.findings)} requirements are met, none failed."
+    if found.others:
+        named = ", ".join(f"{finding.title} ({WORDS[finding.tone]})" for finding in found.others)
+        passed += f" Neither met nor failed: {named}."
     return Finding(
         name="certificate",
         title=title,
@@ -121,15 +133,21 @@ def verdict_card(name: str, title: str, found: Certified, power: str) -> Finding
 
 
 def requirements(found: Certified) -> Section:
-    """Every requirement with its verdict and what was measured."""
-    rows: list[Sequence[str]] = [
-        [finding.title, WORDS[finding.tone], typeset(finding.verdict)] for finding in found.findings
-    ]
-    table = Table("Every requirement", ["requirement", "verdict", "measured"], rows)
-    answer = f"{len(found.failures)} of {len(rows)} requirements failed."
+    """Every requirement with its verdict and what was measured; before them those that neither are met nor failed."""
+    header = ["requirement", "verdict", "measured"]
+    failed, total = len(found.failures), len(found.findings)
+    answer = f"{len(found.met)} of {total} requirements are met, {failed} failed."
     if found.undecided:
         answer += f" {len(found.undecided)} could not be decided."
-    return Section("questions", "Which requirements are met?", answer, [table])
+    tables = [Table("Every requirement", header, _rows(found.findings))]
+    if found.others:
+        answer += f" {len(found.others)} neither are met nor failed: notes, and what is not asked of this target."
+        tables.insert(0, Table("Neither met nor failed", header, _rows(found.others)))
+    return Section("questions", "Which requirements are met?", answer, tables)
+
+
+def _rows(findings: Sequence[Finding]) -> list[Sequence[str]]:
+    return [[finding.title, WORDS[finding.tone], typeset(finding.verdict)] for finding in findings]
 
 
 def verdict_json(found: Certified) -> dict[str, object]:

@@ -21,6 +21,7 @@ from .asked import TargetError, blamed, require_result
 from .behavior import largest_difference, sentence
 from .listed import ListedCertificate
 from .problems import OracleProblem, flow, mixture, unequal_gaussian
+from .target import called
 
 FlowMap = Callable[[Denoiser, Batch, Float[Tensor, ""], Float[Tensor, ""]], Batch]
 
@@ -66,7 +67,7 @@ def certify_flow_map(
         )
         findings.append(fault_found)
     return ListedCertificate(
-        name or str(getattr(flow_map, "__qualname__", type(flow_map).__name__)),
+        name or called(flow_map),
         "flow map",
         tuple(findings),
         f"A jump between any two of the noise-to-signal ratios {', '.join(f'{level:g}' for level in LEVELS)} that is "

@@ -27,7 +27,7 @@ from .behavior import largest_difference
 from .convergence import judged, strong_order
 from .listed import ListedCertificate
 from .problems import OracleProblem
-from .target import sampler_target
+from .target import called, sampler_target
 
 Guide = Callable[[Denoiser, Denoiser, float], Callable[..., Batch]]
 
@@ -58,7 +58,7 @@ def certify_guidance(guide: Guide, name: str | None = None) -> ListedCertificate
     """
     if not callable(guide):
         raise InputError(f"target: expected callable(conditional, unconditional, scale), got a {type(guide).__name__}")
-    shown = name or str(getattr(guide, "__qualname__", type(guide).__name__))
+    shown = name or called(guide)
     findings = []
     try:
         findings = [_at_scale(guide, scale) for scale in SCALES]

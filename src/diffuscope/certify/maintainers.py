@@ -11,6 +11,7 @@ from .certified import Certified, reason
 from .likelihood import LogDensity, certify_likelihood
 from .likelihood_certificate import LikelihoodCertificate
 from .sampler_questions import SECONDS, certify_sampler
+from .target import called
 
 
 def check_sampler(sampler: object, *, known: Sequence[str] = (), seconds: float = SECONDS) -> None:
@@ -44,7 +45,7 @@ def check_likelihood(log_density: LogDensity) -> None:
     per_coordinate fails
     likelihood.runs: Expected one value per sample, got shape (..., 2) for ... samples...
     """
-    name = str(getattr(log_density, "__qualname__", type(log_density).__name__))
+    name = called(log_density)
     require(LikelihoodCertificate(name, certify_likelihood(log_density)), name)
 
 

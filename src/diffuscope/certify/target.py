@@ -109,10 +109,10 @@ def target_of(given: Any, name: str | None = None) -> Target:
             given = given()
         except Exception as error:
             said = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise InputError(f"target: {given.__qualname__}() failed with {said}") from error
+            raise InputError(f"target: {called(given)}() failed with {said}") from error
     if isinstance(given, Sampler):
         return sampler_target(given, name)
-    name = name or str(getattr(given, "__qualname__", type(given).__name__))
+    name = name or called(given)
     if not (callable(given) and _takes(given, "denoiser", "x_start", "times", "generator")):
         expected = "callable(denoiser, x_start, times, generator)"
         raise InputError(f"target: {name} is a {type(given).__name__}; expected {expected}")
@@ -121,6 +121,23 @@ def target_of(given: Any, name: str | None = None) -> Target:
     shown = name if stochastic is not None else f"{name} (stochastic undeclared, taken as deterministic)"
     run: Any = given
     return Target(shown, run, order, bool(stochastic), nfe, **declared)
+
+
+def called(given: object) -> str:
+    """The name of a function, class or object: its `__name__`, after the class that it belongs to if there is one.
+
+    >>> from diffuscope.certify.target import called
+    >>> def make(order):
+    ...     def heun(denoiser, x_start, times, generator):
+    ...         return x_start
+    ...     heun.__name__ = f"heun_{order}"
+    ...     return heun
+    >>> called(make(2)), called(dict.fromkeys), called(3)
+    ('heun_2', 'dict.fromkeys', 'int')
+    """
+    name = str(getattr(given, "__name__", type(given).__name__))
+    within = str(getattr(given, "__qualname__", name)).rpartition("<locals>.")[2]
+    return within if within.rpartition(".")[2] == name else name
 
 
 def _positive(value: Any) -> bool:

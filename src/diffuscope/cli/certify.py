@@ -38,8 +38,8 @@ MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "unknown": "??? "
 class Certify:
     """Certify a sampler against exact diffusions: its order, its limit, its distribution, its edges.
 
-    Prints one line per question, writes certificate.html and certificate.json to --out, and exits with 0 if it passes,
-    1 if it fails and 3 if that cannot be decided.
+    Prints one line per question and the verdict, writes certificate.html and certificate.json to --out, and exits with
+    0 if it passes, 1 if it fails and 3 if that cannot be decided.
 
     Example:
         >>> from diffuscope.cli import main
@@ -48,6 +48,7 @@ class Certify:
         ...
         ok   Guided samples: DDIM with guidance of scale 3: order 1.00 (...), as declared (1), ...
         Certificate: out/certificate/certificate.html
+        diffuscope.denoisers:Guided passes: 8 of 8 requirements are met, none failed
     """
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
@@ -110,7 +111,11 @@ class Certify:
         print(f"Certificate: {certificate.save(self.out)}")
         if self.junit is not None:
             print(f"JUnit: {write_junit(certificate, self.target, self.junit)}")
-        if not certificate.passed:
+        if certificate.passed:
+            met = f"{len(certificate.met)} of {len(certificate.findings)} requirements are met, none failed"
+            named = ", ".join(finding.name for finding in certificate.others)
+            print(f"{self.target} passes: {met}" + (f"; neither met nor failed: {named}" if named else ""))
+        else:
             named = ", ".join(finding.name for finding in certificate.failures or certificate.undecided)
             word = "fails" if certificate.failures else "is undecided"
             print(f"{self.target} {word}: {named or 'too little could be measured'}", file=sys.stderr)
