@@ -145,6 +145,8 @@ def _audit(
             if ":" in name:
                 session.features(name)
         for question in asked:
+            if question.left_out(session):
+                continue
             broken = session.broken & question.needs
             answer = not_answered(question, session.broken) if broken else question.ask(session)
             if answer is not None:
