@@ -101,6 +101,14 @@ def test_honest_splits_are_not_accused(count):
             assert not compared(rows[:300], rows[300:]).fault, (kind, seed)
 
 
+def test_a_column_that_is_nearly_always_the_same_is_no_fault():
+    """Of 300 training examples at most 150 are compared with: they may all be 0."""
+    for seed in range(20):
+        train, heldout = torch.zeros(300, 1), torch.zeros(100, 1)
+        train[seed], heldout[: 1 + seed % 3] = 1.0, 1.0
+        assert not heldout_units(Subject(NoModel(), train, heldout), np.random.default_rng(seed)).fault
+
+
 QUICK = Settings(levels=4, points=32, trajectories=8, generated=50, components=1, step_seeds=8)
 
 

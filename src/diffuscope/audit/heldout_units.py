@@ -22,6 +22,10 @@ from .units import SAME_UNITS, SEARCHED, SHIFT, SampleUnits, each_moments, sampl
 MOST = 1000  # held-out examples whose medians are taken, and training examples that they are compared with
 SURE = 0.999  # of two equal clusters the median is now one and now the other
 
+ALIKE = SampleUnits(
+    name="", written="", nearer=0.0, before=1.0, after=1.0, deviation=1.0, shift=0.0, heldout=(0, 1), chance=0.0
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldoutUnits:
@@ -66,6 +70,9 @@ def heldout_units(subject: Subject, rng: np.random.Generator) -> HeldoutUnits:
     apart = min(SEARCHED, len(train) // 2)
     others = train[order[:apart]]
     compared = train[order[apart : apart + few_enough(MOST, train[0].numel())]]
+    if bool((compared == compared[0]).all()):  # as of a column that is nearly always 0: nothing to compare with
+        none = (0, len(subject.heldout))
+        return HeldoutUnits(units=ALIKE, shifted=none, spread=none)
     few = torch.from_numpy(rng.permutation(len(subject.heldout))[:MOST])
     units = sample_units(subject.heldout[few], compared, others, extremes(train), rng)
     center = coordinate_mean(compared)
