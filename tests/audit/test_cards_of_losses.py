@@ -59,6 +59,32 @@ def test_an_interval_that_ends_at_one_is_no_better_than_a_lookup():
     assert loss.findings(split(excess=(1.1, 1.0, 1.2)))[0].tone == "unknown"
 
 
+def near_the_best(excess, copying=False, held=1.02):
+    """The card where a lookup has `held` times its training loss on held-out data."""
+    result = split(excess=excess)
+    result.value["heldout"]["memorizer"] = held * result.value["training"]["memorizer"]
+    return loss.findings(result, copying=copying)[0]
+
+
+@pytest.mark.parametrize(
+    ("excess", "tone"),
+    [((0.997, 0.993, 0.9999), "neutral"), ((0.997, 0.993, 1.004), "neutral"), ((0.98, 0.94, 0.99), "neutral"),
+     ((0.947, 0.936, 0.96), "attention"), ((0.98, 0.94, 1.01), "unknown"), ((1.03, 0.99, 1.07), "unknown"),
+     ((1.03, 1.02, 1.04), "good")],
+)  # fmt: skip
+def test_where_a_lookup_is_near_the_best_that_can_be_a_model_that_is_about_as_good_has_no_fault(excess, tone):
+    """With many examples in the plane a lookup's loss on held-out data is about that on its own."""
+    found = near_the_best(excess)
+    assert found.tone == tone
+    assert ("about the same" in found.verdict) == (tone == "neutral")
+
+
+def test_no_better_than_a_lookup_is_a_fault_where_a_lookup_is_bad_or_samples_are_copies():
+    alike = (0.997, 0.993, 0.9999)
+    assert near_the_best(alike, held=1.05).tone == "neutral"
+    assert near_the_best(alike, held=1.051).tone == near_the_best(alike, copying=True).tone == "attention"
+
+
 def test_a_model_at_the_optimum_has_no_peak():
     result = split()
     result.value["training"]["distance"] = np.zeros(4)

@@ -41,3 +41,14 @@ def test_the_usual_units_are_sought_about_the_mean_and_the_deviation_of_the_trai
     with pytest.raises(AskedError) as found:
         units.best_units(model, torch.ones(2), np.ones(3), points, points, train, None, np.random.default_rng(0))
     assert found.value.args == pytest.approx((0.0, 5.0, 2.0, math.sqrt(2.5)), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [20, 200])
+def test_a_map_into_the_densest_part_of_skewed_data_is_no_fault_of_honest_samples(count):
+    """Two lognormal columns: shrunk samples are nearer to the data, but were not too far before."""
+    rng = np.random.default_rng(4)
+    x = torch.from_numpy(np.exp(2 * rng.standard_normal((20, 500 + count, 2)))).float()
+    found = [units.sample_units(part[500:], part[:300], part[300:500], units.extremes(part), rng) for part in x]
+    mapped = [f for f in found if f.name and f.nearer >= units.ALL and f.after < units.NEARER * f.before]
+    assert len(mapped) > 5
+    assert not any(f.fault for f in found)

@@ -109,6 +109,10 @@ def information_findings(
     beyond, away = result.beyond_gaussian, result.from_memorizer
     low, high = _interval(beyond)
     place, *bounds = result.place
+    where = f"lies {place:.0%} of the way from the Gaussian's, {smallest}, to that of the training set"
+    if place < 0 or place > 1:
+        end = f"less than the Gaussian's, {smallest}" if place < 0 else "more than that of the training set"
+        where = f"is {end}: it does not lie between the two"
     detectable = detectable_shift(beyond.standard_error, significance)
     lowest, highest = result.ratios.min(), result.ratios.max()
     return [
@@ -146,8 +150,7 @@ def information_findings(
             title="Fisher information between the Gaussian (0%) and the memorizer (100%)",
             value=100 * place,
             unit="%",
-            verdict=f"Summed over noise levels, its Fisher information lies {place:.0%} of the way from the "
-            f"Gaussian's, {smallest}, to that of the training set.",
+            verdict=f"Summed over noise levels, its Fisher information {where}.",
             tone="neutral",
             interval=(100 * bounds[0], 100 * bounds[1]),
             null="0% is a Gaussian, 100% a sharp peak at every training example.",

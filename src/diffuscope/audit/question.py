@@ -12,6 +12,7 @@ from diffuscope.report import Block
 
 from .session import Session
 
+HELDOUT_BROKEN = frozenset({"heldout", "model", "samples"})  # whatever needs model or samples compares with these
 NOT_ANSWERED = "Not answered: {} is not what it is taken for (see the first question)."
 
 
@@ -21,8 +22,8 @@ class Answer:
 
     `text` opens the section (the verdict, if empty). `method` is a paragraph of the page's last section: how the answer
     was computed, or why it could not be. `facts` are further entries of audit.json by name, and `result` holds all
-    numbers, for Python. `broken` is what is not what it is taken for: "model", "samples", both or nothing; an answer
-    that would mean nothing for that reason is not `answered`, and its one finding says so.
+    numbers, for Python. `broken` is what is not what it is taken for: "model", "samples", both or nothing, or
+    HELDOUT_BROKEN; an answer that would mean nothing for that reason is not `answered`, and its one finding says so.
 
     >>> from diffuscope import audit_samples
     >>> from diffuscope.data import toy_data
@@ -45,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """One question of an audit. `ask` returns None if the settings leave it out.
+    """One question of an audit. `ask` returns None if the settings leave it out, which `left_out` says beforehand.
 
     It is asked of a `model`, of `samples` alone, or of "both". `stages` counts its own stages (`Session.stage`,
     `Session.advance`), for the progress bar.
@@ -66,6 +67,7 @@ class Question:
     stages: Callable[[Session], int] = field(default=lambda _: 0, repr=False)
     needs: frozenset[str] = frozenset({"model"})  # what must not be broken for an answer: "model", "samples"
     of: Literal["model", "samples", "both"] = "model"
+    left_out: Callable[[Session], bool] = field(default=lambda _: False, repr=False)
 
     def asked(self, has_model: bool) -> bool:
         """Whether it is asked where there is a model, or none."""
@@ -75,6 +77,7 @@ class Question:
 def not_answered(question: Question, broken: frozenset[str]) -> Answer:
     """The answer in place of one that would mean nothing."""
     what = "the model" if "model" in broken & question.needs else "the set of samples"
+    what = "the set of held-out examples" if "heldout" in broken else what
     finding = Finding(
         name=f"{question.name}.not_answered",
         title=question.title,

@@ -33,6 +33,7 @@ from .result import AuditResult, versions
 from .second_model import SecondModel, as_second, require_second
 from .session import Session
 from .subject import Settings, Subject, require_samples
+from .unmeasured import answer_in_words
 
 SAME = {  # in all processes, of what stages depend on (answers may differ in rounding), by the argument
     "code": "code",
@@ -145,10 +146,12 @@ def _audit(
             if ":" in name:
                 session.features(name)
         for question in asked:
+            if question.left_out(session):
+                continue
             broken = session.broken & question.needs
             answer = not_answered(question, session.broken) if broken else question.ask(session)
             if answer is not None:
-                answers[question] = session.answers[question.name] = answer
+                answers[question] = session.answers[question.name] = answer_in_words(answer)
         bar.n = bar.total
         bar.set_postfix_str("done")
     return AuditResult(

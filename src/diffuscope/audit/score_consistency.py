@@ -131,6 +131,7 @@ def consistency_findings(result: Equation) -> list[Finding]:
     worst, most_curl = int(residual.argmax()), int(curl.argmax())
     value, low, high = result.mean_residual
     rotation, rotation_low, rotation_high = result.mean_curl
+    typical = float(np.median(result.detectable))  # of 100%, where no term cancels another
     sample = f"{result.points} held-out examples at each noise level, {PROBES} probes each"
     control = f"{MEASURED[1].capitalize()} measured in the same way gives"
     is_gradient = "It is close to the gradient of a log-density."
@@ -147,8 +148,9 @@ def consistency_findings(result: Equation) -> list[Finding]:
             null=f"0%: the score of any diffusing density. {control} {result.residual.value[:, 1].mean():.1%}. The "
             f"derivative in the noise level is accurate to {result.rate_error.mean():.1g} of the terms, which the "
             "interval includes.",
-            power=f"At a typical noise level {np.median(result.detectable):.1%} would have been found with probability "
-            f"0.95 ({sample}).",
+            power=f"At a typical noise level {typical:.1%} would have been found with probability 0.95 ({sample})."
+            if typical <= 1
+            else f"None: at a typical noise level not even terms that all add up would have been found ({sample}).",
         ),
         Finding(
             name="diagnostics.curl",

@@ -73,7 +73,7 @@ class Session:
 
     @property
     def broken(self) -> frozenset[str]:
-        """What is not what it is taken for, by the answers so far: "model", "samples", both or nothing."""
+        """What is not what it is taken for, by the answers so far: "model", "samples", "heldout", or nothing."""
         return frozenset().union(*(answer.broken for answer in self.answers.values()))
 
     @property

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from diffuscope.by_parts import coordinate_mean, extremes, mean_and_variance
@@ -31,6 +32,7 @@ from .shared_neighbors import nearest_neighbors
 Points = Float[Tensor, "_ *event"]
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5), (0.0, 255.0), (0.0, 16.0), (0.0, 65535.0))
 NEARER, ALL = 0.7, 0.9  # a map of samples is a fault if ALL of them get nearer, and their median distance falls so
+FARTHER = 1e-3  # ... and if they are farther from the data than held-out examples, with this p-value
 SAME_UNITS = 1.6  # ... or if their deviation differs from the data's by more than this factor
 SHIFT = 1.0  # ... or their mean by more than so many deviations of the data
 SAME = 1e-5  # deviations of the data: two examples whose coordinates differ by less are one
@@ -70,12 +72,18 @@ def moments(x: Points, center: Tensor) -> tuple[float, float]:
     >>> x[0].tolist()  # as it was
     [1.0, 1.0]
     """
+    means, distances = each_moments(x, center)
+    return float(means.median()), float(distances.median())
+
+
+def each_moments(x: Points, center: Tensor) -> tuple[Float[Tensor, " _"], Float[Tensor, " _"]]:
+    """Of every sample its mean, and its root mean square distance from `center`, per coordinate."""
     means, distances = [], []
     for part in float_parts(x):
         rows = part.flatten(1).double()
         means.append(rows.mean(1))
         distances.append((rows - center.flatten()).square_().mean(1).sqrt())
-    return float(torch.cat(means).median()), float(torch.cat(distances).median())
+    return torch.cat(means), torch.cat(distances)
 
 
 def usual_maps(data_range: tuple[float, float], mean: float, deviation: float) -> list[Affine]:
@@ -151,11 +159,16 @@ class SampleUnits:
     shift: float  # of their median mean, in those units
     heldout: tuple[int, int]  # how many of how many samples are held-out examples, up to rounding
     chance: float  # the share of held-out examples that are so near to another one
+    no_farther: float = 0.0  # p-value: they are as near to training examples as held-out examples are, or nearer
 
     @property
     def fault(self) -> bool:
-        """Whether a map makes nearly all of them much nearer."""
-        return bool(self.name) and self.nearer >= ALL and self.after < NEARER * self.before
+        """Whether they are too far from the training examples, and a map makes nearly all of them much nearer.
+
+        A map into the densest part of skewed data makes also honest samples nearer.
+        """
+        much = self.nearer >= ALL and self.after < NEARER * self.before
+        return bool(self.name) and much and self.no_farther < FARTHER
 
     @property
     def far(self) -> bool:
@@ -200,8 +213,8 @@ def sample_units(
     def distances(x: Points) -> Float[ndarray, " n"]:
         return nearest_neighbors(x.flatten(1).float(), references, 1)[0][:, 0].double().numpy()
 
-    null = max(float(np.median(distances(some(heldout, SEARCHED)))), 1e-12)
-    before = distances(chosen)
+    unseen, before = distances(some(heldout, SEARCHED)), distances(chosen)
+    null = max(float(np.median(unseen)), 1e-12)
     tried: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
         (f"values in {m.name}", m.written(), m.to_data) for m in usual_maps(data_range, *_pooled(compared))
     ]
@@ -215,10 +228,10 @@ def sample_units(
         ) < NEARER * np.median(after):
             best, after = (name, written), found
     own_mean, own_deviation = moments(samples, center)
-    rounding, unseen = SAME * deviation * math.sqrt(samples[0].numel()), rows_of(heldout)
-    same = nearest_rows(chosen.flatten(1).float(), unseen, 1)[0][:, 0] < rounding
+    rounding, others = SAME * deviation * math.sqrt(samples[0].numel()), rows_of(heldout)
+    same = nearest_rows(chosen.flatten(1).float(), others, 1)[0][:, 0] < rounding
     # among as many as samples are searched in: the chance grows with their number
-    alike = nearest_rows(some(heldout, SEARCHED).flatten(1), unseen, 2)[0][:, 1] < rounding
+    alike = nearest_rows(some(heldout, SEARCHED).flatten(1), others, 2)[0][:, 1] < rounding
     return SampleUnits(
         name=best[0],
         written=best[1],
@@ -229,4 +242,5 @@ def sample_units(
         shift=(own_mean - mean) / deviation,
         heldout=(int(same.sum()), len(same)),
         chance=float(alike.double().mean()),
+        no_farther=float(mannwhitneyu(before, unseen, alternative="greater").pvalue),
     )

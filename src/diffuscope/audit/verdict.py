@@ -2,7 +2,9 @@
 
 *Broken*: the model is not what it is taken for, or its samples are not the data's. *Copies*: samples copy training
 examples. *Cannot tell*: a question without whose answer nothing may be called sound has none. *Attention*: some finding
-deserves it. *Sound*: none of these. The first that holds is the verdict, so that no card contradicts it.
+deserves it. *Sound*: none of these. The first that holds is the verdict, so that no card contradicts it. Of several
+findings that decide, the headline is of the question that matters most: whether all is what it is taken for, copies,
+quality, diversity, and the others in their order.
 """
 
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ WORDS: tuple[Word, ...] = get_args(Word)
 FIRST = ("wiring", "samples", "class", "class-samples")  # whether all is what it is taken for
 COPIED = ("memorized", "other-classes")  # whether samples are copies
 NEEDED = ("wiring", "samples", *COPIED, "quality", "diversity")  # without an answer to these nothing is called sound
+WEIGHTY = (*FIRST, *COPIED, "quality", "diversity")
 TONES: dict[Word, Tone] = {
     "broken": "alarm",
     "copies": "alarm",
@@ -59,7 +62,9 @@ def verdict(answers: Mapping[Question, Answer]) -> Verdict:
     """The verdict over the answers, in the order of the questions."""
     first = {question.name: answer.findings[0] for question, answer in answers.items() if answer.findings}
 
-    def with_tone(*tones: Tone, names: tuple[str, ...] = tuple(first)) -> list[Finding]:
+    weighty = tuple(sorted(first, key=lambda name: WEIGHTY.index(name) if name in WEIGHTY else len(WEIGHTY)))
+
+    def with_tone(*tones: Tone, names: tuple[str, ...] = weighty) -> list[Finding]:
         return [first[name] for name in names if name in first and first[name].tone in tones]
 
     memorized = with_tone("alarm", names=COPIED)
@@ -79,7 +84,7 @@ def verdict(answers: Mapping[Question, Answer]) -> Verdict:
         return _because("cannot-tell", unknown, missing, *besides)
     if attention := with_tone("attention"):
         return _because("attention", attention)
-    return _because("sound", with_tone("good"))
+    return _because("sound", with_tone("good", names=tuple(first)))
 
 
 def _because(word: Word, findings: list[Finding], opening: str = "", *more: str) -> Verdict:

@@ -74,12 +74,16 @@ def _typeset_match(match: re.Match[str]) -> str:
 def measurement(value: float, interval: tuple[float, float] | None, unit: str) -> tuple[str, str]:
     """The value with its unit, and its interval in words with as many decimals (empty without an interval).
 
+    What is not a number has no unit, and an interval with such an end is none.
+
     >>> measurement(12.345, (11.1, 13.6), "%")
     ('12.3%', '11.1% to 13.6%')
     """
     sign = unit if unit in _SIGNS else ""
     behind = sign or (f"\u00a0{unit}" if unit else "")
-    if interval is None:
+    if math.isnan(value):
+        return number(value), ""
+    if interval is None or any(map(math.isnan, interval)):
         return number(value) + behind, ""
     low, high = interval
     half_width, size = (high - low) / 2, max(abs(value), -low, high)

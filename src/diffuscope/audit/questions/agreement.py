@@ -242,4 +242,10 @@ def _facts(result: Compared, calls: int) -> dict[str, object]:
     }
 
 
-QUESTION = Question("agreement", TITLE, _ask, stages=lambda session: 0 if session.second is None else 2)
+QUESTION = Question(
+    "agreement",
+    TITLE,
+    _ask,
+    stages=lambda session: 0 if session.second is None else 2,
+    left_out=lambda session: session.second is None,
+)

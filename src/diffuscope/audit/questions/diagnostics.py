@@ -101,4 +101,5 @@ QUESTION = Question(
     "Is it the score of a diffusing density?",
     _ask,
     stages=lambda session: len(session.levels) if session.settings.diagnostics else 0,
+    left_out=lambda session: not session.settings.diagnostics,
 )

@@ -91,6 +91,13 @@ def _standing(result: Outlook, significance: float, memorized: Finding | None, d
         return _unknown(f"{doubt}, so that equal losses say nothing")
     if not np.isfinite(value):
         return _unknown("its loss on held-out data is below the variance of the target on training data")
+    if high < 0:
+        return _unknown("its loss is lower on held-out examples than on training examples: these are harder for it")
+    detectable = result.position.detectable(significance)
+    if not (np.isfinite(low + high) and detectable <= 1):
+        pairs = len(result.position.gap)
+        return _unknown(f"{pairs} pairs of examples would not tell the optimum from a model that treats both alike")
+    value, low = max(0.0, value), max(0.0, low)  # a position is none outside of the two ends
     where = (
         f"its denoising loss stands {value:.0%} of the way from treating training and held-out examples alike to the "
         "optimum that only replays the training set"
@@ -104,7 +111,7 @@ def _standing(result: Outlook, significance: float, memorized: Finding | None, d
         tone="neutral",
         interval=(100 * low, 100 * high),
         null="0%: training and held-out examples are denoised equally well. 100%: an exact memorizer.",
-        power=f"A position of {result.position.detectable(significance):.1%} would have been distinguished from 0 "
+        power=f"A position of {detectable:.1%} would have been distinguished from 0 "
         "with probability 0.95. No forecast: what longer training does is not tested.",
     )
 

@@ -38,6 +38,7 @@ from ..session import Session
 from ..subject import Levels
 
 ROUNDING = 1e-9  # of the ratio of a memorizer's loss to its own
+MARGIN = 1.05  # losses within this factor are about the same
 PARTS = ("irreducible", "distance", "total", "measured", "memorizer", "gaussian")
 
 
@@ -175,7 +176,12 @@ def findings(result: LossSplit, *, copying: bool = False) -> list[Finding]:
 
 
 def _verdict(result: LossSplit, *, copying: bool) -> Finding:
-    """Generalization is claimed only if the whole interval is above 1, and denied only if it is below."""
+    r"""Generalization is claimed only if the whole interval is above 1, and denied only if it is below.
+
+    The best possible loss is at least the memorizer's on its training examples (their optimum) and at most its held-out
+    loss, on average. Where these two are within MARGIN of each other, as with many examples in the plane, a lookup is
+    near the best that any model can do, and a loss within MARGIN of its own is no fault, unless samples are copies.
+    """
     excess, low, high = result.excess
     finding = partial(
         Finding,
@@ -192,7 +198,11 @@ def _verdict(result: LossSplit, *, copying: bool) -> Finding:
         f"On held-out data, a perfect memorizer of the training set has {excess:.3g}x the model's loss over {where}: "
     )
     tone: Tone = "unknown"
-    if low > 1 and copying:
+    held, best = (result.value[name]["memorizer"] @ result.matter for name in ("heldout", "training"))
+    about = not copying and held <= MARGIN * best and excess >= 1 / MARGIN
+    if about and low <= 1 and (high <= 1 or (low >= 1 / MARGIN and high <= MARGIN)):
+        tone, text = "neutral", f"{text}about the same, and so is here the best loss that any model could have."
+    elif low > 1 and copying:
         tone, text = "attention", f"{text}it denoises more than a lookup could, but its samples are copies."
     elif low > 1:
         tone, text = "good", f"{text}the model generalizes."

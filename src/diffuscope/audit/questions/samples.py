@@ -1,14 +1,16 @@
 """Are these samples of these data? Asked first where samples alone are audited.
 
-Are they in the units of the data, turned as these are, and not the held-out examples themselves (`units`)? Samples that
-are not what they are taken for make every later answer meaningless.
+Are they in the units of the data, turned as these are, and not the held-out examples themselves (`units`)? And are the
+held-out examples like the training examples (`heldout_units`)? Samples or held-out examples that are not what they are
+taken for make every later answer meaningless.
 """
 
 from dataclasses import replace
 
 from diffuscope.by_parts import extremes
 
-from ..question import Answer, Question
+from ..heldout_units import heldout_units, heldout_units_finding
+from ..question import HELDOUT_BROKEN, Answer, Question
 from ..sample_units import heldout_finding, units_of_samples, units_table
 from ..session import Session
 from ..units import sample_units
@@ -26,8 +28,9 @@ def _ask(session: Session) -> Answer:
     subject, samples = session.subject, session.samples
     limits = extremes(subject.train)
     units = sample_units(samples, subject.train, subject.heldout, limits, session.numpy_stream("samples"))
-    found = [units_of_samples(units, "samples", own=False), heldout_finding(units, "samples")]
-    wrong = [finding for finding in found if finding.tone == "alarm"]
+    unseen = heldout_units_finding(heldout_units(subject, session.numpy_stream("heldout units")), "samples")
+    found = [units_of_samples(units, "samples", own=False), heldout_finding(units, "samples"), unseen]
+    wrong = [finding for finding in (unseen, *found[:2]) if finding.tone == "alarm"]
     verdict = replace((wrong or found)[0], name="samples.verdict", title=TITLE)
     if not wrong and found[0].tone == "good":
         verdict = replace(verdict, verdict=f"{found[0].verdict} {found[1].verdict}")
@@ -38,7 +41,7 @@ def _ask(session: Session) -> Answer:
         blocks=[units_table(sets)] if subject.table is None else [],
         method=METHOD,
         result=units,
-        broken=frozenset({"samples"} if wrong else ()),
+        broken=HELDOUT_BROKEN if unseen in wrong else frozenset({"samples"} if wrong else ()),
     )
 
 

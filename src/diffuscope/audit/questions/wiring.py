@@ -27,8 +27,9 @@ from diffuscope.store import Arrays
 
 from ..conventions import DECLARED, gaussian_error
 from ..ends import STARTS, Start, level_errors, start_from_noise
+from ..heldout_units import heldout_units, heldout_units_finding
 from ..manners import POINTS, Fault, manners
-from ..question import Answer, Question
+from ..question import HELDOUT_BROKEN, Answer, Question
 from ..reading_search import DATA, DOUBT, FAULT, SIGNIFICANT, BestReading, best_reading, decisive_levels
 from ..sample_units import exploded_finding, heldout_finding, units_of_samples, units_table
 from ..session import Session
@@ -277,7 +278,8 @@ def _ask(session: Session) -> Answer:
             heldout_finding(samples, "wiring"),
         ]
     ends = [start_finding(start)] if own is not None else []
-    found = [first, *of_model, *of_samples, *ends, drift_finding(skill)]
+    unseen = heldout_units_finding(heldout_units(session.subject, session.numpy_stream("heldout units")), "wiring")
+    found = [first, *of_model, unseen, *of_samples, *ends, drift_finding(skill)]
     sets = {"training data": train, "held-out data": session.subject.heldout}
     sets |= {"answers at the lowest noise": answers_at_low_noise(session)}
     sets |= {} if own is None else {"samples of the model": own}
@@ -291,7 +293,7 @@ def _ask(session: Session) -> Answer:
         blocks=[units_table(sets), error_chart(skill), drift_chart(skill)],
         method=METHOD,
         result=Wiring(manners=faults, reading=reading, units=units, skill=skill, start=start, samples=samples),
-        broken=frozenset(broken),
+        broken=HELDOUT_BROKEN if unseen.tone == "alarm" else frozenset(broken),
     )
 
 
