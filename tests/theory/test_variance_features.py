@@ -73,6 +73,14 @@ def test_all_axes_and_features_fulfill_their_protocols(axis):
     assert isinstance(Products((axis,)), Features)
 
 
+@pytest.mark.parametrize("axis", [BUMPS, Fourier(2), Bins(0, 1, 3), Constant()])
+def test_a_combination_is_the_sum_of_the_functions_times_their_coefficients(axis, generator):
+    u = torch.rand(2, 7, generator=generator, dtype=torch.float64)
+    c = torch.randn(2, axis.number, generator=generator, dtype=torch.float64)
+    expected = (axis(u) * c[:, None]).sum(2)
+    assert axis.combine(u, c).flatten().tolist() == pytest.approx(expected.flatten().tolist(), abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "argument"),
     [
