@@ -10,6 +10,7 @@ import json
 import os
 import random
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -58,7 +59,7 @@ DRIFTS = ("", "x", ":x", "no_such:thing", "odd_models:absent", "odd_models:numbe
           "odd_models:nothing", "odd_models:halves", "odd_models:not_finite", "odd_models:leaving", "odd_import:x",
           "odd_exit:x", "odd_models:recursive", "math:pi", "\0")  # fmt: skip
 POSITIONAL = {"target", "name", "drift", "problem"}
-ZERO_IS_FINE = {"seed", "log_every", "key", "rank"}
+ZERO_IS_FINE = {"seed", "log_every", "audit_every", "key", "rank"}
 FINE_FOR_TRAINING = {"data": {"narrow.npy", "other.npz"}, "heldout": {"constant.npy"}}
 FINE_FOR_STATISTICS = {"few.npy", "narrow.npy", "other.npz"}
 PATHS = ("{file}", "{file}/below", "{blocked}", "x" * 300, "\0", "", " ", "\udcff")
@@ -302,17 +303,17 @@ def named_by(fault: Words) -> Words:
 
 
 def ending(words: Words) -> Ending:
-    """Run the command in this process."""
+    """Run the command in this process; the errors end with warnings, which a process prints and pytest keeps."""
     errors, output = io.StringIO(), io.StringIO()
     code, raised = None, ""
-    with redirect_stderr(errors), redirect_stdout(output):
+    with redirect_stderr(errors), redirect_stdout(output), warnings.catch_warnings(record=True) as warned:
         try:
             main(list(words))
         except SystemExit as ended:
             code = ended.code
         except BaseException as error:
             raised = f"{type(error).__name__}: {error}"
-    return Ending(code=code, raised=raised, errors=errors.getvalue())
+    return Ending(code=code, raised=raised, errors="\n".join([errors.getvalue(), *(str(w.message) for w in warned)]))
 
 
 def mistake(invocation: Invocation, found: Ending) -> str | None:

@@ -30,7 +30,8 @@ def read_npy(path: Path, argument: str) -> Source:
     """The examples of a `.npy` file, memory-mapped rather than read whole."""
     _require_magic(path, argument, b"\x93NUMPY", "a .npy file as numpy.save writes it")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="ignore"):  # a damaged header may claim more than an integer can count
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy's parser of a damaged header raises many kinds
         raise _unreadable(argument, str(path), error) from None
     return Source(path.stem, examples_of_array(array, argument, str(path)))
