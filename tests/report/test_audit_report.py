@@ -42,8 +42,8 @@ def test_the_report_of_labeled_data_has_the_quality_of_the_samples(tmp_path):
     distance, shares = result.findings["quality"]
     assert distance.tone in ("attention", "alarm")
     page = result.page()
-    assert page.verdicts[-1] is distance
-    assert page.sections[-1].anchor == "quality"
+    assert distance.name in [finding.name for finding in page.verdicts]
+    assert "quality" in [section.anchor for section in page.sections]
     stored = json.loads(json.dumps(result.as_json()))
     assert [found["name"] for found in stored["findings"]["quality"]] == [distance.name, shares.name]
     assert stored["quality_not_measured"] is None
