@@ -376,7 +376,7 @@ FAULTS = (
                 "        if 'drawn' in self.__dict__:\n            return self.drawn\n"
                 "        drawn = self.drawn = torch.randn(",
             ),
-            "uniform for normal": ("torch.randn(", "torch.rand("),
+            "uniform for normal": ("torch.randn(like", "torch.rand(like"),
             "double precision for every state": ("dtype=like.dtype", "dtype=torch.float64"),
         },
     ),

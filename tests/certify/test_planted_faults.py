@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import planted_faults
 import pytest
 
 LEAST_FOUND = 0.95
@@ -50,6 +51,12 @@ def printed(every: dict[str, int]) -> dict[str, list[dict]]:
     assert ran.returncode == 0, ran.stderr
     parts = ran.stdout.split("\n\n")
     return {script: [json.loads(line) for line in part.splitlines()] for script, part in zip(every, parts, strict=True)}
+
+
+def test_every_fault_has_its_one_place_in_the_source():
+    """All of them are planted at night alone: a change of the source must not wait for it."""
+    for fault in planted_faults.FAULTS:
+        compile(fault.source(), str(fault), "exec")
 
 
 @pytest.fixture
