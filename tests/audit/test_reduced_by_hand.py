@@ -142,7 +142,14 @@ def test_a_jump_to_the_highest_level_is_none_and_has_no_line(skip, rules):
 
 @pytest.mark.parametrize(
     ("changes", "tone"),
-    [({"p_value": 0.01}, "good"), ({"p_value": 0.0099}, "alarm"), ({"cost": 1.25}, "alarm"), ({"cost": 1.249}, "good")],
+    [
+        ({"p_value": 0.01}, "good"),
+        ({"p_value": 0.0099}, "alarm"),
+        ({"cost": 1.25}, "alarm"),
+        ({"cost": 1.249}, "attention"),
+        ({"cost": 1.051}, "attention"),
+        ({"cost": 1.049}, "good"),
+    ],
 )
 def test_other_units_cost_a_quarter_more_and_are_no_chance_of_a_percent(changes, tone):
     assert wiring.units_finding(units(**changes)).tone == tone

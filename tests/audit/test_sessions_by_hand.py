@@ -104,7 +104,9 @@ def told(given, **changes):
 
 def test_samples_are_judged_by_the_first_fault_or_by_both_findings():
     fine = told(plane(40, 2))
-    assert [found.name for found in fine.findings] == ["samples.verdict", "samples.samples", "samples.heldout"]
+    assert [found.name for found in fine.findings] == [
+        "samples.verdict", "samples.samples", "samples.heldout", "samples.heldout_units",
+    ]  # fmt: skip
     assert (fine.findings[0].tone, fine.broken, len(fine.blocks)) == ("good", frozenset(), 1)
     assert fine.findings[0].verdict == f"{fine.findings[1].verdict} {fine.findings[2].verdict}"
     wide = told(plane(40, 2, 3.0))

@@ -1,11 +1,29 @@
-"""A folder of pictures, a pipeline of diffusers on it, arrays and tables."""
+"""A folder of pictures, a pipeline of diffusers on it, arrays and a network for them, tables."""
 
 import importlib
 import importlib.util
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+NETWORK = """
+import torch
+from diffuscope.denoisers import DataPredictor
+from diffuscope.schedules import VE
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+
+    def forward(self, x, time):
+        return self.layer(x) / (1 + time[:, None])
+
+def denoiser():
+    return DataPredictor(Network(), VE(), event_shape=(3,), data_range=(-1.0, 1.0))
+"""
 
 
 def prepare(run):
@@ -16,9 +34,11 @@ def prepare(run):
     for k in range(60):
         Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(f"photos/{k}.png")
     for name in ("train", "heldout", "generated"):
-        rows = rng.normal(size=(60, 3))
+        rows = rng.uniform(-1, 1, size=(60, 3))
         np.save(f"{name}.npy", rows.astype(np.float32))
         np.savetxt(f"{name}.csv", rows, delimiter=",", header="age,weight,height", comments="")
+    Path("my_network.py").write_text(NETWORK)
+    torch.save({"layer.weight": torch.eye(3), "layer.bias": torch.zeros(3)}, "network.pt")
     Path("my/pipeline/model_index.json").write_text("{}")
     if importlib.util.find_spec("diffusers") is not None:
         diffusers = importlib.import_module("diffusers")
