@@ -91,6 +91,8 @@ FORMS = (
     noised_once_more,
 )
 SAMPLERS = (Heun(), Euler(), DDIM(), DPMSolverPP2M(), DDPM(), SDEDPMSolverPP2M())
+# a deterministic and a stochastic one every time, the others at night
+ONE_OF_EACH = [s if type(s) in (DDIM, DDPM) else pytest.param(s, marks=pytest.mark.slow) for s in SAMPLERS]
 
 
 def with_fault(sampler, form, **declared) -> Target:
@@ -109,18 +111,22 @@ def assert_not_finished(finding):
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
+@pytest.mark.parametrize("sampler", ONE_OF_EACH, ids=lambda sampler: type(sampler).__name__)
 def test_what_is_still_noised_at_sigma_zero_fails_and_says_how_to_mend_it(sampler, form):
     assert_not_finished(single_point(with_fault(sampler, form), PLANE, VE()))
 
 
-@pytest.mark.parametrize("schedule", [VP(), RectifiedFlow()], ids=lambda schedule: type(schedule).__name__)
+@pytest.mark.parametrize(
+    "schedule",
+    [VP(), pytest.param(RectifiedFlow(), marks=pytest.mark.slow)],
+    ids=lambda schedule: type(schedule).__name__,
+)
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 def test_it_is_seen_in_every_schedule_alone(form, schedule):
     assert_not_finished(single_point(with_fault(Heun(), form), PLANE, schedule))
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+@pytest.mark.parametrize("form", FORMS[:3], ids=lambda form: form.__name__)
 def test_it_fails_too_where_the_step_is_declared_and_is_not_asked_where_none_is(form):
     assert single_point(with_fault(Heun(), form, reaches_zero=True), PLANE, VE()).tone == "alarm"
     assert single_point(with_fault(Heun(), form, reaches_zero=False), PLANE, VE()).tone == "neutral"
@@ -138,7 +144,7 @@ def test_a_state_that_is_returned_as_it_was_is_named_with_its_noise(sampler):
 
 @pytest.mark.parametrize(
     "sampler",
-    [*SAMPLERS, RungeKutta4(), EulerMaruyama()],
+    [*ONE_OF_EACH, pytest.param(RungeKutta4(), marks=pytest.mark.slow), EulerMaruyama()],
     ids=lambda sampler: type(sampler).__name__,
 )
 def test_a_finished_sample_passes_whether_or_not_it_is_declared(sampler):
@@ -148,7 +154,7 @@ def test_a_finished_sample_passes_whether_or_not_it_is_declared(sampler):
     assert everywhere(single_point, replace(ours, reaches_zero=False), PLANE).tone == "neutral"
 
 
-@pytest.mark.parametrize("error", [InputError, ValueError, ZeroDivisionError])
+@pytest.mark.parametrize("error", [pytest.param(InputError, marks=pytest.mark.slow), ValueError, ZeroDivisionError])
 def test_a_step_to_zero_that_is_refused_is_a_note_unless_it_is_declared(error):
     def run(denoiser, x, times, generator):
         if ends_at_zero(denoiser, times):
@@ -200,7 +206,9 @@ def skips_zero(denoiser, x, times, generator):  # noqa: ARG001
     return x
 
 
-@pytest.mark.parametrize(("declared", "verdict"), [({}, "fails"), ({"reaches_zero": False}, "passes")])
+@pytest.mark.parametrize(
+    ("declared", "verdict"), [({}, "fails"), pytest.param({"reaches_zero": False}, "passes", marks=pytest.mark.slow)]
+)
 def test_the_certificate_of_a_sampler_that_skips_the_step_to_zero_fails_unless_that_is_declared(declared, verdict):
     skips = replace(
         target_of(skips_zero), stochastic=False, nfe_per_step=2, schedules=(VE(),), starts_at_zero_snr=False, **declared
