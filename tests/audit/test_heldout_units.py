@@ -8,12 +8,13 @@ from audit_subjects import digits
 from diffuscope.audit import Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.heldout_units import heldout_units, heldout_units_finding
 from diffuscope.audit.no_model import NoModel
+from diffuscope.by_parts import extremes
 from diffuscope.data import DataSet
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE
 
-HONEST = 20  # splits of each kind and size here; docs/reading_a_report.md has the rate in 200 of each
+HONEST = 20  # splits of each kind and size
 
 
 def ring(n, seed):
@@ -25,7 +26,7 @@ def ring(n, seed):
 
 
 def compared(train, heldout, **groups):
-    return heldout_units(Subject(NoModel(), train, heldout, **groups), np.random.default_rng(0))
+    return heldout_units(Subject(NoModel(), train, heldout, **groups), extremes(train), np.random.default_rng(0))
 
 
 def told(train, heldout, **groups):
@@ -106,7 +107,7 @@ def test_a_column_that_is_nearly_always_the_same_is_no_fault():
     for seed in range(20):
         train, heldout = torch.zeros(300, 1), torch.zeros(100, 1)
         train[seed], heldout[: 1 + seed % 3] = 1.0, 1.0
-        assert not heldout_units(Subject(NoModel(), train, heldout), np.random.default_rng(seed)).fault
+        assert not heldout_units(Subject(NoModel(), train, heldout), extremes(train), np.random.default_rng(seed)).fault
 
 
 QUICK = Settings(levels=4, points=32, trajectories=8, generated=50, components=1, step_seeds=8)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from diffuscope.by_parts import coordinate_mean, extremes
+from diffuscope.by_parts import coordinate_mean
 from diffuscope.findings import Finding, exact_share_interval
 
 from .group_units import independent
@@ -55,14 +55,17 @@ def _most(counted: tuple[int, int]) -> bool:
     return exact_share_interval(*counted, confidence=SURE)[0] > 0.5
 
 
-def heldout_units(subject: Subject, rng: np.random.Generator) -> HeldoutUnits:
+def heldout_units(subject: Subject, limits: tuple[float, float], rng: np.random.Generator) -> HeldoutUnits:
     """Compare held-out examples with some of the training examples, as others of these are.
+
+    `limits` are the lowest and highest value of all training examples.
 
     >>> from diffuscope.audit import Subject
     >>> from diffuscope.audit.no_model import NoModel
     >>> train, heldout = torch.randn(2, 500, 4, generator=torch.Generator().manual_seed(0)).unbind()
-    >>> rng = np.random.default_rng(0)
-    >>> [heldout_units(Subject(NoModel(), train, part), rng).fault for part in (heldout, 0.5 * heldout, heldout + 2)]
+    >>> limits, rng = (float(train.min()), float(train.max())), np.random.default_rng(0)
+    >>> sets = [Subject(NoModel(), train, part) for part in (heldout, 0.5 * heldout, heldout + 2)]
+    >>> [heldout_units(subject, limits, rng).fault for subject in sets]
     [False, True, True]
     """
     train = subject.train
@@ -74,7 +77,7 @@ def heldout_units(subject: Subject, rng: np.random.Generator) -> HeldoutUnits:
         none = (0, len(subject.heldout))
         return HeldoutUnits(units=ALIKE, shifted=none, spread=none)
     few = torch.from_numpy(rng.permutation(len(subject.heldout))[:MOST])
-    units = sample_units(subject.heldout[few], compared, others, extremes(train), rng)
+    units = sample_units(subject.heldout[few], compared, others, limits, rng)
     center = coordinate_mean(compared)
     mean, distance = (float(each.median()) for each in each_moments(compared, center))
     apart_from_others = independent(subject, rng)[1]

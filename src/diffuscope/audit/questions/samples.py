@@ -28,7 +28,7 @@ def _ask(session: Session) -> Answer:
     subject, samples = session.subject, session.samples
     limits = extremes(subject.train)
     units = sample_units(samples, subject.train, subject.heldout, limits, session.numpy_stream("samples"))
-    unseen = heldout_units_finding(heldout_units(subject, session.numpy_stream("heldout units")), "samples")
+    unseen = heldout_units_finding(heldout_units(subject, limits, session.numpy_stream("heldout units")), "samples")
     found = [units_of_samples(units, "samples", own=False), heldout_finding(units, "samples"), unseen]
     wrong = [finding for finding in (unseen, *found[:2]) if finding.tone == "alarm"]
     verdict = replace((wrong or found)[0], name="samples.verdict", title=TITLE)

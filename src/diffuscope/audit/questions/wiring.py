@@ -278,7 +278,8 @@ def _ask(session: Session) -> Answer:
             heldout_finding(samples, "wiring"),
         ]
     ends = [start_finding(start)] if own is not None else []
-    unseen = heldout_units_finding(heldout_units(session.subject, session.numpy_stream("heldout units")), "wiring")
+    compared = heldout_units(session.subject, limits, session.numpy_stream("heldout units"))
+    unseen = heldout_units_finding(compared, "wiring")
     found = [first, *of_model, unseen, *of_samples, *ends, drift_finding(skill)]
     sets = {"training data": train, "held-out data": session.subject.heldout}
     sets |= {"answers at the lowest noise": answers_at_low_noise(session)}
