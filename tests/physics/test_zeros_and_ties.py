@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
+from conftest import measured_order
 from solutions_by_hand import solution
 from torch import Tensor
 
@@ -132,6 +134,18 @@ def test_quantiles_and_draws_stay_within_their_window(monkeypatch: pytest.Monkey
     assert middle.tolist() == pytest.approx([0.0, 0.0], abs=1e-3)
     monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.ones(shape, dtype=torch.float64))
     assert walk.draws(3, generator=seeded()).unique().tolist() == [31 * 0.25 - 4]
+
+
+def test_quantiles_between_nodes_are_of_fourth_order_in_their_spacing() -> None:
+    """N(0, 1) times exp(-(x - 0.3)^2 / 2) is N(0.15, 1/2)."""
+    levels, one = (0.03, 0.2, 0.5, 0.71, 0.99), torch.ones(1, dtype=torch.float64)
+    exact = double(*(NormalDist(0.15, math.sqrt(0.5)).inv_cdf(level) for level in levels))
+
+    def error(n: int) -> float:
+        walk = chain(LatticeLaw(GaussianJumps(), 1 / n, 32 * n), torch.full((1, 1), -16 * n), one, double(0.3)[None])
+        return float((walk.quantiles(levels)[:, 0, 0] - exact).abs().max())
+
+    assert measured_order(error, [8, 16, 32, 64]).order == pytest.approx(4, abs=0.15)
 
 
 def test_messages_are_not_negative_where_the_fourier_transform_leaves_rounding_alone() -> None:
