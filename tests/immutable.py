@@ -36,18 +36,23 @@ def is_mutable(cls: type) -> bool:
     return not cls.__dataclass_params__.frozen  # pyright: ignore
 
 
-def compared_other_than_their_fields(subpackage: str) -> set[str]:
-    """Dataclasses of `diffuscope.<subpackage>` that compare by identity though every field has an `==`, or do not.
-
-    `==` of tensors and arrays has no single truth, so that what holds them compares by identity, as networks do.
-    """
-    return {cls.__name__ for cls in dataclasses_of(subpackage) if compares_other_than_its_fields(cls)}
+def compared_as_their_fields_are_not(subpackage: str) -> set[str]:
+    """Dataclasses of `diffuscope.<subpackage>` that compare by their fields though one has no `==`, or by identity
+    though every field has one: see `compares_as_its_fields_do`."""
+    return {cls.__name__ for cls in dataclasses_of(subpackage) if not compares_as_its_fields_do(cls)}
 
 
 @cache
-def compares_other_than_its_fields(cls: type) -> bool:
-    """Of a class that is a dataclass itself, not by inheritance."""
-    return "__dataclass_params__" in vars(cls) and by_identity(cls) != any(map(alone, held(cls)))
+def compares_as_its_fields_do(cls: type) -> bool:
+    """`==` of tensors and arrays has no single truth, so that what holds them, or a network, compares by identity, and
+    what holds such an object in turn. All others compare by their fields, or by identity where a field may be an object
+    that does, as any function, distribution or denoiser may.
+
+    True of a class that is a dataclass by inheritance alone.
+    """
+    if "__dataclass_params__" not in vars(cls):
+        return True
+    return any(map(may_be_alone, held(cls))) if by_identity(cls) else not any(map(alone, held(cls)))
 
 
 def by_identity(cls: type) -> bool:
@@ -57,6 +62,11 @@ def by_identity(cls: type) -> bool:
 
 def alone(cls: type) -> bool:
     """Whether a field of this type makes what holds it compare by identity."""
+    return is_array(cls) or issubclass(cls, torch.nn.Module) or (dataclasses.is_dataclass(cls) and by_identity(cls))
+
+
+def may_be_alone(cls: type) -> bool:
+    """Whether a field of this type may hold an object that compares by identity."""
     return is_array(cls) or (by_identity(cls) and cls is not type(None))
 
 

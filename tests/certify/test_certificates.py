@@ -26,7 +26,6 @@ from diffuscope.findings import Chart, Finding, Line
 from diffuscope.report import render
 from diffuscope.samplers import DDIM, DDPM, DormandPrince, DPMSolverPP2M, Heun, sample
 from diffuscope.schedules import VE, VP
-from immutable import mutable_dataclasses
 
 FEWER = (20, 32, 50, 80)
 
@@ -328,7 +327,3 @@ def test_a_target_that_does_not_exist_is_one_line(
     error = capsys.readouterr().err.strip()
     assert error.startswith("diffuscope: TARGET:")
     assert "\n" not in error
-
-
-def test_dataclasses_of_certify_are_frozen_but_for_a_few():
-    assert mutable_dataclasses("certify") == {"SharedBudget", "Listening"}  # which count

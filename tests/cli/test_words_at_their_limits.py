@@ -10,7 +10,6 @@ from diffuscope.cli.devices import chosen_device
 from diffuscope.cli.options import TrainOptions, require_range, require_within
 from diffuscope.cli.sample import contact_sheet
 from diffuscope.errors import InputError
-from immutable import compared_other_than_their_fields, mutable_dataclasses
 
 
 @pytest.mark.parametrize("value", [1, 10**6])
@@ -62,8 +61,3 @@ def test_values_beyond_the_range_of_a_sheet_are_its_ends():
     samples = torch.tensor([-1.0, 0.0, 1.0, 2.0]).reshape(1, 1, 1, 4)
     sheet = contact_sheet(samples, (0.0, 1.0))
     assert np.asarray(sheet)[0, :: sheet.width // 5].tolist() == [0, 0, 255, 255, 0]
-
-
-def test_dataclasses_of_commands_are_frozen_and_compared_as_their_fields_are():
-    assert mutable_dataclasses("cli") == set()
-    assert compared_other_than_their_fields("cli") == set()

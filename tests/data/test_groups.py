@@ -10,7 +10,7 @@ from PIL import Image
 from diffuscope.data import DataSet, data_from_arrays, load_data
 from diffuscope.data.split import group_split
 from diffuscope.errors import InputError
-from immutable import compared_other_than_their_fields, long_positional, mutable_dataclasses, partly_printed
+from immutable import long_positional, partly_printed
 
 N = 60
 
@@ -206,14 +206,6 @@ def test_folders_that_are_groups_are_no_labels_and_folders_above_them_are(tmp_pa
     assert data.heldout_groups is not None
     of_classes = [f"{kind}/{name}" for kind in ("healthy", "ill") for name in patients]
     assert load_data(images(tmp_path / "classes", of_classes), group="folder").train_labels is not None
-
-
-def test_dataclasses_of_data_are_frozen():
-    assert mutable_dataclasses("data") == set()
-
-
-def test_records_of_data_that_hold_arrays_are_compared_by_identity():
-    assert compared_other_than_their_fields("data") == set()
 
 
 def test_long_records_of_data_are_made_by_names():

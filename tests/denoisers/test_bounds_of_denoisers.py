@@ -37,7 +37,6 @@ from diffuscope.denoisers.predictors import checked_classes
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP
-from immutable import mutable_dataclasses
 from stated_numbers import default
 
 TINY = 1e-12
@@ -237,7 +236,3 @@ def test_a_counter_is_copied_and_pickled_with_its_count_and_tells_what_is_missin
         _ = counting.nothing_of_the_kind
     with pytest.raises(AttributeError, match="denoiser"):
         _ = CountingDenoiser.__new__(CountingDenoiser).denoiser
-
-
-def test_dataclasses_of_denoisers_are_frozen_but_for_one_that_counts():
-    assert mutable_dataclasses("denoisers") == {"CountingDenoiser"}

@@ -14,7 +14,7 @@ from diffuscope.exact._screening import PointTable
 from diffuscope.exact.tracked_points import GridPoints
 from diffuscope.exact.tracked_scores import TrackedLevel, TrackedScores, float64_mean
 from diffuscope.exact.tracked_survivors import Survivors
-from immutable import equal_by_fields, mutable_dataclasses
+from immutable import equal_by_fields
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,10 +45,6 @@ def test_means_and_errors_of_a_posterior_are_lengths_and_masses_are_shares(point
     torch.testing.assert_close(there.error, C * here.error, rtol=1e-6, atol=0)
     torch.testing.assert_close(there.log_error, here.log_error, rtol=1e-6, atol=0)
     assert bool((here.error > 0).all())
-
-
-def test_dataclasses_of_exact_are_frozen_but_for_a_few():
-    assert mutable_dataclasses("exact") == {"TrackedScores", "Work", "_Block"}  # which count or are filled
 
 
 def near_ties(generator: torch.Generator, sigma: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

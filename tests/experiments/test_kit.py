@@ -9,7 +9,6 @@ import torch
 from diffuscope.errors import InputError
 from diffuscope.experiments import NAMES, SOURCES, Experiment, Outcome, Part, find, of_source
 from diffuscope.findings import Claim, at_most
-from immutable import compared_other_than_their_fields, mutable_dataclasses
 
 WHY = {"because": "rounding", "source": "derived"}
 
@@ -122,8 +121,3 @@ def test_an_unknown_name_is_answered_with_the_nearest_or_all():
         find("fixedstart")
     with pytest.raises(InputError, match=r"expected one of .*support"):
         find("zzzzzz")
-
-
-def test_dataclasses_of_experiments_are_frozen_and_compared_as_their_fields_are():
-    assert mutable_dataclasses("experiments") == set()
-    assert compared_other_than_their_fields("experiments") == set()

@@ -7,7 +7,7 @@ import torch
 
 from diffuscope.findings import Repeated, jackknife
 from diffuscope.findings.repeated import DIFFERS
-from immutable import compared_other_than_their_fields, long_positional, mutable_dataclasses
+from immutable import long_positional
 
 THREE = Repeated.of(torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64))  # mean 3, s^2 = 7
 
@@ -42,14 +42,6 @@ def test_the_jackknife_of_a_product_of_means_is_its_value_without_bias():
     values = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
     found = jackknife(lambda kept: values[kept].mean() ** 2, 3)
     assert found.mean == pytest.approx(9 - 7 / 3)
-
-
-def test_dataclasses_of_findings_are_frozen():
-    assert mutable_dataclasses("findings") == set()
-
-
-def test_records_of_findings_that_hold_arrays_are_compared_by_identity():
-    assert compared_other_than_their_fields("findings") == set()
 
 
 def test_long_records_of_findings_are_made_by_names():

@@ -26,7 +26,6 @@ from diffuscope.samplers import (
 )
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
 from diffuscope.times import log_snr_times, uniform_times
-from immutable import mutable_dataclasses
 from numbers_in_tests import seeded
 
 SAMPLERS = [Euler(), Heun(), RungeKutta4(), DDIM(), DDPM(), DPMSolverPP2M()]
@@ -207,7 +206,3 @@ def test_times_in_single_precision_are_accepted():
     assert torch.equal(
         sample(DDIM(), denoiser, x_start(), single), sample(DDIM(), denoiser, x_start(), single.double())
     )
-
-
-def test_dataclasses_of_samplers_are_frozen():
-    assert mutable_dataclasses("samplers") == set()

@@ -22,7 +22,6 @@ from diffuscope.schedules import (
     Sigmoid,
     ZeroTerminalVP,
 )
-from immutable import mutable_dataclasses
 
 # as coarse as can be, so that many of the times below lie in its last step
 ZERO_TERMINAL = ZeroTerminalVP((0.1, 0.3, 0.6, 1.0))
@@ -339,7 +338,3 @@ def test_the_inverse_of_lambda_ends_where_the_signal_does(schedule):
     # as rounding leaves lambda, a little off
     lam = schedule.lam(interior(schedule)[-1]) * (1 + 1e-13)
     assert schedule.t_min <= float(schedule.time_of_lambda(lam)) <= schedule.t_max
-
-
-def test_schedules_are_frozen():
-    assert mutable_dataclasses("schedules") == set()

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from diffuscope.theory.paths.newton import newton
-from immutable import mutable_dataclasses
 
 TIMES = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
 
@@ -52,7 +51,3 @@ def test_a_path_among_others_takes_the_steps_that_it_takes_alone() -> None:
         torch.testing.assert_close(together.x[k], newton(length, through(height), TIMES, 0.5).x[0], rtol=0, atol=1e-9)
     assert float(together.action.sum()) == pytest.approx(9.0, rel=1e-12)
     assert math.isfinite(float(together.residual.max()))
-
-
-def test_dataclasses_of_theory_are_frozen():
-    assert mutable_dataclasses("theory") == set()

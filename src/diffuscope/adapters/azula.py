@@ -31,7 +31,7 @@ from .libraries import Options, arguments_of, global_noise_from, library, requir
 _NO_STEP_TO_ZERO = ("HeunSampler", "ItoSampler", "zEABSampler", "xEABSampler", "REABSampler")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Posterior:
     """The output of a denoiser in azula; its samplers read the mean."""
 

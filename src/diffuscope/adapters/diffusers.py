@@ -60,7 +60,7 @@ from .diffusers_schedulers import OF_CONSTRUCTOR, OF_STEP, SCHEDULERS, declared_
 from .libraries import BrownianNoise, Options, arguments_of, library, require_known
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Table:
     """Our times as a scheduler's table: training step i is `times[i]`, the least noise first.
 

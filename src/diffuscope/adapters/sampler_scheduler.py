@@ -47,7 +47,7 @@ from .libraries import library
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Given:
     """The one evaluation that a step is handed, as a denoiser."""
 

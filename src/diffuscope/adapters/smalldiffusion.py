@@ -28,7 +28,7 @@ from .libraries import Options, arguments_of, library, require_known
 _OPTIONS = {"gam", "mu"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Model:
     """Our denoiser with smalldiffusion's interface."""
 

@@ -92,7 +92,7 @@ def _references(
     return {each.name: _size(each, problem, schedule, n) for each in fair}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AskedElsewhere:
     """`denoiser`, asked at `times` other than the grid's."""
 

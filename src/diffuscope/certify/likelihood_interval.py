@@ -72,7 +72,7 @@ def skew_interval(
     return mean - spread * deviation(quantile), mean - spread * deviation(-quantile)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Judged:
     """Every statistic of a set of repeats: first the mean over samples, then each sample."""
 

@@ -30,7 +30,7 @@ LARGEST_LAMBDA = 10.0
 """lambda is clamped to [-10, 10] (sigma/alpha from 4.5e-5 to 2.2e4), so that the label is finite at alpha = 0."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Preconditioning:
     """The four coefficients at given times, in float64.
 

@@ -53,7 +53,7 @@ NAMES: dict[str, str] = {
 ACCEPTED = "a file of torch.save, .safetensors, .npz, or an index of several (.index.json)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightsFile:
     """The dictionaries of tensors in a file, by the keys that lead to them ("" to the outermost).
 

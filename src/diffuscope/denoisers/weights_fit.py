@@ -32,7 +32,7 @@ RAW = re.compile(r"(?:^|[._])online_model(?:[._]|$)")  # beside `ema_model` with
 SHOWN = 3  # names in a message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """Tensors of a file by the names of the network to which they belong."""
 

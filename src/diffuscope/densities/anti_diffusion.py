@@ -19,7 +19,7 @@ from .grid import Grid
 ROUNDING = 1e-12  # relative: a mode at the cutoff is kept, though its computed wave number may be a little larger
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AntiDiffusion:
     """The density recovered from the modes up to `cutoff`, and the factor by which errors of the input grow.
 

@@ -36,7 +36,7 @@ ROWS = 1024  # rows in one differentiated call of the denoiser
 LARGEST = 4096  # dimension beyond which the full Jacobian is refused
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Diverging:
     """The denoiser at x_t, and its divergence there in float64: one estimate per probe, one column if it is exact."""
 

@@ -39,7 +39,7 @@ from .divergence import HutchinsonDivergence
 from .terminal import TerminalGaussian, require_distribution, start_distribution
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VariationalBound:
     """An estimate of the bound on -log p(x_0), its standard error and its three parts in nats; the NFE.
 

@@ -46,7 +46,7 @@ from .divergence import Divergence
 FINE, COARSE = 1e-9, 1e-5  # the default tolerance in float64 and in coarser precisions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transported:
     """The points at time s, log|det dx_s/dx_t| in float64 (one column per probe), and the NFE.
 
@@ -130,7 +130,7 @@ def transport(
     return Transported(x_s.reshape(x_t.shape).to(x_t.dtype), log_det, ended.evaluations + 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _End:
     """One end of the trajectories: the time, tau and r there, sample by sample."""
 

@@ -36,7 +36,7 @@ from .terminal import TerminalGaussian, require_distribution, start_distribution
 PROBES = 16  # of `estimated_log_density`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Likelihood:
     """log p_t(x_t) in nats, float64, and what is known of its error.
 

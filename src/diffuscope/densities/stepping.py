@@ -37,7 +37,7 @@ from .tridiagonal import Tridiagonal
 Times = Float[Tensor, " times"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Factor:
     """Multiplication by a tridiagonal matrix along one axis, or by its inverse."""
 
@@ -55,7 +55,7 @@ class Factor:
         return Factor(self.axis, self.matrix.transposed(), self.inverse)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One step as a product of factors, the first applied first.
 

@@ -44,7 +44,7 @@ DENSE = 1024  # dimension up to which all of J is computed; beyond, V is isotrop
 STEPS = 3  # of Newton's method toward the mode; one is enough for a Gaussian
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TerminalGaussian:
     """The distribution of `x_t` at time `t`, that of `signal` + sigma eps, as implied by `denoiser`.
 

@@ -42,7 +42,7 @@ LARGEST = 8.35e6  # L: below 127 (1 + 256 + 256^2) by more than rounding adds to
 COLUMNS = 128  # of weights in one product
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DigitProducts:
     """Some queries, to be multiplied with the bytes of the points."""
 

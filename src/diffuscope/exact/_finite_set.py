@@ -20,7 +20,7 @@ from diffuscope.errors import InputError
 from .distribution import Batch, Level, PosteriorCovariance, checked_levels, over_events
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Denoised:
     """E[x_0 | x_t] and an estimate of its relative error |D - D_exact| / |D|, rounding and cutoffs included.
 
@@ -36,7 +36,7 @@ class Denoised:
     relative_error: Float[Tensor, " batch"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """The points that explain x_t best: indices by decreasing posterior weight, the weights, |x_t - alpha y_i|.
 

@@ -38,7 +38,7 @@ def mean_at_one_level(table: PointTable, noised: Noised) -> Float[Tensor, "batch
     return mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StreamedMean:
     """By products alone: E[y | x], log sum_i w0_i p(x | y_i) / p(x | c), and the errors of the two."""
 

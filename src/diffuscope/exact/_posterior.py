@@ -27,7 +27,7 @@ ZERO_LOG_WEIGHT = 746.0  # exp(-746) is zero in float64
 ROUNDED = 4.0  # standard deviations by which rounded weights may move a sum
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Noised:
     """A block of noised points with their levels (float64) and their queries in the working precision."""
 
@@ -55,7 +55,7 @@ class Noised:
         return -(self.x - self.alpha[:, None] * y).square_().sum(1) / (2 * self.sigma**2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Posterior:
     """Posterior weights of the points for every row of a block, exact for heavy points, and the moments that follow."""
 

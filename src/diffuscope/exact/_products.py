@@ -38,7 +38,7 @@ EXACT_SQUARES = 256  # squares of 8-bit integers whose sum is exact in float32
 CHUNK = 8 * 2**20  # bytes of rows that a product takes at once: they are made and used twice in the cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Products:
     """Points y_i = offset + scale R_i, up to `deviation` in norm; h_i = |y_i - c|^2 / 2, c their mean.
 

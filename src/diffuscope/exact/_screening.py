@@ -48,7 +48,7 @@ COLUMNS = 4096  # coordinates that a product sums up at once, of which the worst
 CHECKED = 2**24  # numbers that are checked at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PointTable:
     """N points as rows, as given (never copied; floats, or held as bytes), with what the scores need of each."""
 

@@ -26,7 +26,7 @@ SLACK = 8.0  # logits by which scores may exceed the peak
 DROPPED = {torch.float32: 1e-11, torch.float64: 1e-18}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sums:
     """In float64: the peak, the sums relative to e^peak, the weight without its points, and the k largest scores."""
 

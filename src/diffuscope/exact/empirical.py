@@ -48,7 +48,7 @@ PLAUSIBLE = 4  # a pass by products alone is tried up to this multiple: where er
 QUERIES = 256  # noised points in one block
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """Some of the points, in float64: log sum_i w_i p(x | y_i) / p(x | reference), the mean, and their errors."""
 
@@ -279,7 +279,7 @@ class Empirical(FiniteSet):
                 rows = rows[~good]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EmpiricalCovariance:
     """sum_i w_i (y_i - D)(y_i - D)^T of every sample, as an operator.
 

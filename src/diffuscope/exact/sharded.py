@@ -105,7 +105,7 @@ class ShardedEmpirical(FiniteSet):
         return Union.of(own, x_t, alphas, sigmas)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Union:
     """The posterior of the parts of all processes, and this process's place in it."""
 
@@ -139,7 +139,7 @@ class Union:
         return cls(mean, error, log_ratio + log_likelihood(reference), share, shift)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShardedCovariance:
     """sum_r omega_r [Cov_r + (D_r - D)(D_r - D)^T] of every sample, an operator that all processes apply together.
 

@@ -31,7 +31,7 @@ LOG_2PI = math.log(2 * math.pi)
 LARGEST_DENSE = 4096  # dimensions beyond which fits form no D x D matrix: 134 MB, and D^3 operations for its eigenpairs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spectrum:
     """K covariances in dimension D as their top r eigenpairs and a tail variance, all float64."""
 

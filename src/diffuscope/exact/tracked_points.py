@@ -27,7 +27,7 @@ ROWS = 4096  # points in one product: what follows it is done while it lies in t
 EXTRA = 16  # columns beside the points' coordinates in the products with weights, of which three are used
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GridPoints:
     """The points as digits, by rows for products with queries and by columns for products with weights."""
 

@@ -64,7 +64,7 @@ class TrackedLevel:
         return (self.alpha / self.sigma) ** 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mean:
     """The mean of every row, a bound on its error in norm, a bound on V, and sum I / max I: how many points matter."""
 
@@ -74,7 +74,7 @@ class Mean:
     effective: Float64[Tensor, " rows"]
 
 
-@dataclass
+@dataclass(eq=False)
 class TrackedScores:
     """The state of some rows of a batch between calls, and the scores of the last call."""
 

@@ -40,7 +40,7 @@ MOST_ROWS_OF_MANY = 0.75  # where more rows than this have too many survivors, n
 ACCEPTED_ROUNDING = 1e-6  # of log-odds, above which they are compensated
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Survivors:
     """The points that count for some rows at the place z, and the bound on all others."""
 

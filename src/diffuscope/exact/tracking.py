@@ -162,7 +162,7 @@ def checked_tolerance(tolerance: float | int) -> float:
     return float(tolerance)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Block:
     """Samples that are tracked together: some are frozen, the others have scores for all points."""
 

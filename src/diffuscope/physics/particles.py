@@ -146,7 +146,7 @@ def sequential_monte_carlo(
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _State:
     """Particles at one level, what the prior's denoiser makes of them, the twist, and the proposal's denoised - D."""
 

@@ -54,7 +54,7 @@ Transport = Callable[[Batch, Instant, Instant, Nodes], Batch]
 """(x at a, a, b, nodes) -> x at b, with the prediction between a and b interpolated through the nodes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Predicted(State):
     """A prediction: the evaluation made at this state corrects it."""
 

@@ -45,7 +45,7 @@ from diffuscope.errors import InputError
 from .noise import Noise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Piece:
     """The path over an interval: its length, w and a (float64)."""
 

@@ -63,7 +63,7 @@ PLAIN: Mapping[str, Sampler] = {
 """The plain solvers that a calibration competes with, each with one evaluation per step."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Residual(Evaluation):
     """An evaluation with D - D_G in the Gaussian's eigenbasis."""
 

@@ -27,7 +27,7 @@ from .noise import Noise
 from .schedule_values import Instant, instants
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Evaluation:
     """One call of the denoiser: at the instant `at` it mapped the state `x_t` to `denoised`.
 
@@ -46,7 +46,7 @@ class Evaluation:
     denoised: Batch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class State:
     """A point of a trajectory: the state `x_t` at the instant `at`, and the history of its next step (latest last).
 

@@ -39,7 +39,7 @@ from .noise import Noise
 from .schedule_values import Instant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DPMSolverV3:
     """DPM-Solver-v3 of order 1 to 3 with the given model statistics (`model_statistics.estimate_statistics`).
 

@@ -45,7 +45,7 @@ BETA = 0.04  # the weight of the step before in the PI control
 SAFETY, LEAST, MOST = 0.9, 0.2, 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slope:
     """A field evaluated at a point: dy/dt, and other tensors of that evaluation that the caller wants to keep.
 
@@ -64,7 +64,7 @@ Field = Callable[[Batch, Times], Slope]  # F(y, t), each sample at its own time
 Norm = Callable[[Batch, Batch, Batch], Times]  # the size of a change of y between y and y', in units of the tolerance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairStep:
     """The end of one step: y' of order 5, the slope there, and the estimated error of y'."""
 
@@ -73,7 +73,7 @@ class PairStep:
     error: Batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Integrated:
     """The ends of the points, the slope there, and the number of evaluations of the field."""
 

@@ -31,7 +31,7 @@ from .contract import Evaluation
 from .schedule_values import instants
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Truncation:
     """The rest of a grid after a jump to `t_skip` = `times[0]`, and the number of steps saved.
 

@@ -38,7 +38,7 @@ from .schedule_values import Instant
 WARM = 3  # steps after a cold start, from which on the start needs no more correction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class PredictedAfter(Predicted):
     """A prediction, and the number of steps since a cold start."""
 

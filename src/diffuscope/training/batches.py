@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 
-@dataclass
+@dataclass(eq=False)
 class EpochPermutations:
     """The stream over `permutation`; `position` is the place in it of the next index."""
 

@@ -19,7 +19,7 @@ from diffuscope.files import append_line, json_line, replace_atomically, whole_l
 from .optimum import Distance, Excess, LevelDistance, Optimum
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DistanceLog:
     """Where the distance is logged: before the first step, after every `every`-th step, and after the last.
 

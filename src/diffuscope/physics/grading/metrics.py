@@ -107,7 +107,7 @@ def distances(x: Float[Tensor, "n D"], y: Float[Tensor, "K D"]) -> Float[Tensor,
     return square.clamp_min(0).sqrt()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coverage:
     """The probability of the intervals of n draws, number by number, and its expectation for exact draws."""
 

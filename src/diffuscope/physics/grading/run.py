@@ -126,7 +126,7 @@ class Row:
         return f"a planted fault of {self.detectable:.0%} would have been found"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """The cases of a family with what exact draws score."""
 

@@ -121,7 +121,7 @@ def geometric_action(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CurveDensity:
     """The density of W_E per unit of any parameter of the curve, and that of the duration."""
 

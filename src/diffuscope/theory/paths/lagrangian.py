@@ -41,7 +41,7 @@ ActionDensity = Callable[[Tensor, Tensor, Tensor], Tensor]
 """L(x, v, t), (n,), of states and velocities (n, d) at times (n,), differentiable twice by autograd, row by row."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lagrangian:
     """The action density of `dynamics`. Raises InputError for "OM" where D depends on the state.
 

@@ -34,7 +34,7 @@ from .noise import Points, Quenched, ScoreFields, White
 TRAJECTORIES = 2**16  # followed at once, per field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Steps:
     """Checked steps backward in time: each start t, its length h > 0, and the coefficients f and D = g^2/2 there.
 
