@@ -122,7 +122,12 @@ def test_the_most_exposed_column_is_the_one_farthest_from_its_null():
     )
     assert "the most exposed column, kind {x}: 100.0% and 0.0%;" in worst.meaning
     assert worst.value == pytest.approx(excess(n, n, 0, n))
+    k = np.arange(n + 1)
+    chance, values = stats.hypergeom.pmf(k, 2 * n, n, n), excess(k, n, n - k, n)
+    deviation = (chance @ values**2 - (chance @ values) ** 2) ** 0.5
+    assert table_attacks._error(40.0, 40.0, 0.0, 40.0) < 0.5 * 1.96 * deviation  # the names are the wider of the two
     assert worst.interval is not None
+    assert worst.value - worst.interval[0] == pytest.approx(1.96 * deviation, rel=0.1)  # of 999 permutations
     assert worst.interval[1] == 1.0
     assert mean.value == pytest.approx(excess(n / 2, n, 0, n))
     assert "right for 50.0% of the training rows and 0.0% of the held-out rows" in mean.meaning

@@ -5,7 +5,6 @@ import pytest
 import torch
 from made_by_hand import made
 
-from diffuscope.audit import classifier
 from diffuscope.audit.classifier import ClassifierFeatures, fit_classifier
 from diffuscope.errors import InputError
 
@@ -27,7 +26,7 @@ def asked(monkeypatch):
             first[0, :2] = 1.0, -1.0
             self.coefs_, self.intercepts_ = [first, outputs], [np.zeros(32), np.zeros(outputs.shape[1]) - 0.5]
 
-    monkeypatch.setattr(classifier, "MLPClassifier", Written)
+    monkeypatch.setattr("sklearn.neural_network.MLPClassifier", Written)
     return calls
 
 

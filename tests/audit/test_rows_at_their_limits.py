@@ -23,6 +23,7 @@ from diffuscope.audit.label_shares import LabelBalance
 from diffuscope.audit.modes import Modes, SelfRepeats, modes_finding, repeats_finding, self_repeats
 from diffuscope.audit.nearness import clusters, kmeans
 from diffuscope.audit.repeats import Repeats
+from diffuscope.audit.some_rows import some_rows
 from diffuscope.audit.standard_names import standard_measures, table_measures
 from diffuscope.audit.table_attacks import TOLERANCE, _is_right
 from diffuscope.audit.transformations import (
@@ -340,3 +341,9 @@ def test_a_sample_on_all_rows_has_the_least_variance_and_one_far_from_all_keeps_
     found = fitted_variances(square, rows)
     assert found[0] == LEAST_VARIANCE
     assert bool(found.isfinite().all())
+
+
+def test_rows_that_are_no_more_than_asked_for_stay_in_their_order():
+    rows = torch.arange(9.0)[:, None]
+    assert some_rows(rows, 9, rng()) is rows
+    assert some_rows(rows, 8, rng()).shape == (8, 1)

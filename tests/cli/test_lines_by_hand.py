@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffuscope.audit.fingerprint import digest
 from diffuscope.cli import failures
 from diffuscope.cli.arguments import _first_sentence, _number, _whole
 from diffuscope.cli.audit import Audit, model_range, require_shape
@@ -20,10 +21,13 @@ from diffuscope.cli.sample import Sample, contact_sheet
 from diffuscope.cli.solve import Solve, _typical
 from diffuscope.cli.statistics import Statistics, lines
 from diffuscope.cli.train import Train
+from diffuscope.cli.weights import WeightsOptions
 from diffuscope.data import ClassStatistics, DataStatistics, data_from_arrays
+from diffuscope.denoisers.contents import tensors_within
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.physics import Prior
+from diffuscope.samplers import Heun
 from diffuscope.schedules import VE
 from diffuscope.theory import NoForecast, OnsetForecast
 from diffuscope.theory.onset_pilots import Pilot
@@ -75,6 +79,20 @@ def test_evaluations_of_a_sample_are_those_of_its_steps_and_a_last_one(sampler, 
     ):
         with pytest.raises(InputError, match=named):
             Sample(model="a:b", out=tmp_path, **wrong).run()  # pyright: ignore[reportArgumentType]
+
+
+def test_processes_that_share_a_sample_must_have_one_model(tmp_path, monkeypatch):
+    """Rows of two models would be put together."""
+    shared: list[dict[str, object]] = []
+    model: Any = torch.nn.Linear(2, 2)
+    model.event_shape = (2,)
+    monkeypatch.setattr(WeightsOptions, "load", lambda *_: model)
+    monkeypatch.setattr("diffuscope.cli.sample.require_same", shared.append)
+    for count in (1, 2):
+        monkeypatch.setattr("diffuscope.cli.sample.processes", lambda count=count: count)
+        monkeypatch.setattr("diffuscope.cli.sample.generate", lambda *_, **__: torch.zeros(1, 2))
+        Sample(model="a:b", n=1, out=tmp_path)._sample(Heun(), 1, torch.device("cpu"))
+    assert shared == [{"model": digest(*tensors_within(model))}]
 
 
 class Stated:

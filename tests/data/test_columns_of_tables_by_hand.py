@@ -90,8 +90,8 @@ def test_ranks_and_missing_values_have_the_coordinates_of_their_definition():
     assert z.tolist() == [pytest.approx(row, rel=1e-6) for row in expected]
     assert fitted.missing == pytest.approx(missing)
     assert fitted.decode(z).tolist() == pytest.approx([1.5, 2.0, 9.0, math.nan], nan_ok=True)
-    nearer = np.array([[0.4, 0.49 * missing], [0.4, 0.51 * missing]])
-    assert np.isnan(fitted.decode(nearer)).tolist() == [False, True]  # the nearer of the two sets
+    nearer = np.array([[0.4, 0.49 * missing], [0.4, fitted.missing / 2], [0.4, 0.51 * missing]])
+    assert np.isnan(fitted.decode(nearer)).tolist() == [False, False, True]  # the nearer of the two sets
 
 
 def test_where_none_was_missing_a_missing_number_lies_at_rank_minus_one():
@@ -102,8 +102,13 @@ def test_where_none_was_missing_a_missing_number_lies_at_rank_minus_one():
         "column 'x': 2 values are missing, of which the data have none",
     )
     assert fitted.encode(column([1.0]))[1] == ()
-    border = -0.75 * math.sqrt(8)
-    assert np.isnan(fitted.values(np.array([[border - 0.01], [border + 0.01]]))).tolist() == [True, False]
+    border = -0.75 * fitted.scale
+    assert fitted.scale == pytest.approx(math.sqrt(8))
+    assert np.isnan(fitted.values(np.array([[border - 0.01], [border], [border + 0.01]]))).tolist() == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_no_two_values_are_farther_apart_than_ten():

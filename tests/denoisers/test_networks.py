@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from diffuscope.denoisers import MLP, Preconditioned, UNet
+from diffuscope.denoisers.networks.unet import _Attention
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE
 
@@ -178,6 +179,13 @@ def test_a_number_or_a_scale_of_features_that_cannot_be_is_refused(options, name
 
 def test_the_default_unet_has_about_a_hundred_thousand_parameters():
     assert 100_000 < sum(parameter.numel() for parameter in UNet((1, 8, 8)).parameters()) < 300_000
+
+
+def test_attention_adds_to_its_input(generator):
+    attention, x = _Attention(8), torch.randn(2, 8, 3, 3, generator=generator)
+    torch.nn.init.zeros_(attention.project_out.weight)
+    expected = x + attention.project_out.bias[:, None, None]
+    torch.testing.assert_close(attention(x), expected)
 
 
 def test_a_unet_refuses_what_is_no_image():

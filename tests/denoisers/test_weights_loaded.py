@@ -19,6 +19,7 @@ from diffuscope.denoisers import (
     load_model,
     load_weights,
     loaded_weights,
+    weights,
 )
 from diffuscope.errors import InputError
 from diffuscope.schedules import DiscreteVP
@@ -343,6 +344,13 @@ def test_a_network_that_wraps_others_is_loaded_from_outside_or_inside():
             fresh = copy.deepcopy(wrapped)
             load_weights(fresh, Weights("net.pt"))
             assert same(fresh, prefixed("", wrapped.state_dict(), 3))
+
+
+def test_a_part_that_has_constants_alone_is_no_network_inside():
+    constants = nn.Sequential(nn.BatchNorm1d(2, affine=False))
+    assert weights._wrapped(nn.Sequential(constants)) is None
+    learned = nn.Sequential(nn.BatchNorm1d(2))
+    assert weights._wrapped(nn.Sequential(learned)) is learned
 
 
 def test_a_part_alone_is_not_enough():

@@ -28,7 +28,7 @@ from diffuscope.samplers import (
     model_times,
 )
 from diffuscope.samplers.bridge import reverse_bridge
-from diffuscope.samplers.calibrated import _same
+from diffuscope.samplers.calibrated import SAME_LEVEL, _same
 from diffuscope.samplers.calibration.fitting import mean_departure, robust_least_squares
 from diffuscope.samplers.calibration.gauss_newton import REACH, held_back
 from diffuscope.samplers.calibration.plan import Plan, plain_weights
@@ -132,6 +132,7 @@ def test_levels_are_the_same_up_to_rounding_in_either_order() -> None:
     assert _same(-math.inf, -math.inf)
     assert not _same(1.0, 2.0)
     assert not _same(2.0, 1.0)
+    assert not _same(0.0, SAME_LEVEL)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ both alike, the scores of a pair are exchangeable, and exchanging the labels wit
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.memory import chunk_size, ranges
 
@@ -188,7 +188,7 @@ def discriminant(
 def areas_of(scores: Float[ndarray, "2 pairs"], exchanged: Bool[ndarray, "draws pairs"]) -> Float[ndarray, " draws"]:
     """The area under the curve for every exchange of labels, for scores that do not depend on labels."""
     pairs = scores.shape[1]
-    ranks = stats.rankdata(scores).reshape(2, pairs)
+    ranks = scipy.stats.rankdata(scores).reshape(2, pairs)
     sums = ranks[0].sum() - exchanged @ (ranks[0] - ranks[1])
     return (sums / pairs - (pairs + 1) / 2) / pairs
 
@@ -198,6 +198,6 @@ def areas_of_each(
 ) -> Float[ndarray, " draws"]:
     """The same for scores of their own in every draw."""
     pairs = scores.shape[2]
-    ranks = stats.rankdata(scores.reshape(len(scores), -1), axis=1).reshape(scores.shape)
+    ranks = scipy.stats.rankdata(scores.reshape(len(scores), -1), axis=1).reshape(scores.shape)
     sums = np.where(exchanged, ranks[:, 1], ranks[:, 0]).sum(1)
     return (sums / pairs - (pairs + 1) / 2) / pairs

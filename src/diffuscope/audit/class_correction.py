@@ -16,9 +16,9 @@ the least times their number; the classes are corrected after Holm.
 from collections.abc import Mapping
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.findings.statistics import bonferroni
 
@@ -43,7 +43,7 @@ def exceedance_p_value(p_values: Float[ndarray, " samples"], calibration: int) -
     j = np.arange(min(m, DEEPEST))
     k = np.searchsorted(before, j, side="right")
     j, k = j[k > 0], k[k > 0]
-    return min([1.0, *(2.0 ** (j + 1) * stats.hypergeom.cdf(j, n + m, m, k + j)).tolist()])
+    return min([1.0, *(2.0 ** (j + 1) * scipy.stats.hypergeom.cdf(j, n + m, m, k + j)).tolist()])
 
 
 def copies_p_value(result: AuditResult) -> float | None:

@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.byte_examples import floats_at
 from diffuscope.denoisers import Batch, ConditionalDenoiser, OfClass, classes_of
@@ -98,7 +98,7 @@ class ClassFit:
 
     def detectable(self, level: float) -> float:
         """The smallest mean of d that the test finds with probability POWER, by its deviation."""
-        wanted = stats.norm.isf(level) + stats.norm.isf(1 - POWER)
+        wanted = scipy.stats.norm.isf(level) + scipy.stats.norm.isf(1 - POWER)
         return float(wanted * self.differences.std() / math.sqrt(len(self.differences)))
 
 

@@ -23,8 +23,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from diffuscope.byte_examples import float_parts
@@ -88,6 +86,9 @@ def fit_classifier(
     train_labels = train_labels[order]
     if len(train_labels.unique()) < 2:
         raise InputError("train_labels: expected at least two different labels, got one")
+    from sklearn.exceptions import ConvergenceWarning  # a second that other questions need not wait
+    from sklearn.neural_network import MLPClassifier
+
     chosen = torch.cat([*_inputs(train[order])])
     mean, scale = float(chosen.double().mean()), float(chosen.double().std())
     if not math.isfinite(scale):

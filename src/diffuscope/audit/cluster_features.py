@@ -13,7 +13,6 @@ Source: Coates & Ng 2012, "Learning feature representations with k-means".
 
 import torch
 from jaxtyping import Float
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from diffuscope.byte_examples import float_parts
@@ -44,6 +43,8 @@ def fit_cluster_features(train: Float[Tensor, "n *event"], gaussian: Gaussian, s
 
     def components(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n d"]:
         return torch.cat([coordinates((part - mean).flatten(1).float()) for part in float_parts(x)])
+
+    from sklearn.cluster import KMeans  # a second that other features need not wait
 
     clusters = KMeans(min(CENTERS, len(train)), max_iter=ITERATIONS, random_state=seed)
     centers = torch.from_numpy(clusters.fit(components(train).numpy()).cluster_centers_)

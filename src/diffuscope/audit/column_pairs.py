@@ -26,9 +26,9 @@ critical one by :math:`z_{0.95} \sqrt{1/n + 1/m + 1/N}`, the standard error of a
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy import stats
 from torch import Tensor
 
 from diffuscope.data import Column, Table
@@ -76,7 +76,7 @@ class ColumnPairs:
     def detectable(self, significance: float) -> float:
         """The true distance at which any pair is found with probability 0.95; infinity if it is above 2."""
         error = (1 / self.samples + 1 / self.others + 1 / self.known) ** 0.5
-        least = float(self.tests.critical(significance).max()) + stats.norm.ppf(POWER) * error
+        least = float(self.tests.critical(significance).max()) + scipy.stats.norm.ppf(POWER) * error
         return least if least <= 2 else np.inf
 
 
@@ -191,7 +191,7 @@ def _features(values: list[ndarray], columns: tuple[Column, ...]) -> _Features:
         else:
             missing = np.isnan(of_rows)
             ranks = np.zeros(len(of_rows))
-            ranks[~missing] = stats.rankdata(of_rows[~missing])
+            ranks[~missing] = scipy.stats.rankdata(of_rows[~missing])
             ranks[~missing] -= ranks[~missing].mean()
             ranks /= max(1.0, float(np.abs(ranks).max(initial=0)))
             z = np.stack([ranks, missing], axis=1) if missing.any() else ranks[:, None]

@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
-from scipy import sparse, stats
 from torch import Tensor
 
 from diffuscope.data import Table
@@ -78,7 +78,7 @@ class ColumnShares:
     def detectable(self, significance: float) -> Float[ndarray, " columns"]:
         """The true distance at which each column is found with probability 0.95; infinity where there is none."""
         error = 0.5 * (1 / self.samples + 1 / self.others + 1 / self.known) ** 0.5
-        least = self.tests.critical(significance) + stats.norm.ppf(POWER) * error
+        least = self.tests.critical(significance) + scipy.stats.norm.ppf(POWER) * error
         return np.where(least <= 1, least, np.inf)
 
 
@@ -163,7 +163,7 @@ def _distances(
     rows, n = len(names), float(names[:, 0].sum())
     distances = np.empty((names.shape[1], len(of_rows)))
     for c, (cells, is_number) in enumerate(zip(of_rows, numbers, strict=True)):
-        members = sparse.csr_array((np.ones(rows, dtype=names.dtype), (cells, np.arange(rows))))
+        members = scipy.sparse.csr_array((np.ones(rows, dtype=names.dtype), (cells, np.arange(rows))))
         both = np.bincount(cells)[:, None] / (rows - n)
         differences = members @ names
         differences *= 1 / n + 1 / (rows - n)

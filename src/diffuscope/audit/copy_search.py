@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope import data
 from diffuscope.byte_examples import floats_at
@@ -102,7 +102,7 @@ class Copies:
     @property
     def p_value(self) -> float:
         """Simes' p-value of all samples together: below `rate` exactly if the list is not empty."""
-        return float(stats.false_discovery_control(self.p_values).min())
+        return float(scipy.stats.false_discovery_control(self.p_values).min())
 
     @property
     def can_tell(self) -> bool:

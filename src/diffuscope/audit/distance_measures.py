@@ -19,10 +19,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy import stats
 from torch import Tensor
 
 from diffuscope.findings import NORMAL_95
@@ -154,7 +154,7 @@ def copying_test(
         tied = np.unique(np.concatenate([ours, theirs]), return_counts=True)[1]
         total = n + m
         variance = n * m / 12 * (total + 1 - float((tied.astype(float) ** 3 - tied).sum()) / (total * (total - 1)))
-        centered = float(stats.mannwhitneyu(ours, theirs).statistic) - n * m / 2
+        centered = float(scipy.stats.mannwhitneyu(ours, theirs).statistic) - n * m / 2
         z.append(centered / math.sqrt(variance) if variance > 0 else 0.0)
         spread.append(variance > 0)
         weights.append(m)
@@ -170,7 +170,7 @@ def copying_test(
         null=0.0,
         low=-half,
         high=half,
-        p_value=float(stats.norm.cdf(value / deviation)),
+        p_value=float(scipy.stats.norm.cdf(value / deviation)),
         interval=(value - half, value + half),
         reader="images",
         copies="low",

@@ -26,10 +26,10 @@ at the lowest audited noise, the second up to the mismatch of the start at the h
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.densities.entropy import gaussian_fisher_information
 from diffuscope.densities.score_information import PathEntropy, integrated
@@ -190,5 +190,5 @@ def _controlled(
 
 def _interval(entropy: PathEntropy) -> tuple[float, float]:
     """Normal interval of the sampling error, widened by the quadrature error."""
-    width = stats.norm.ppf((1 + CONFIDENCE) / 2) * entropy.standard_error + entropy.quadrature_error
+    width = scipy.stats.norm.ppf((1 + CONFIDENCE) / 2) * entropy.standard_error + entropy.quadrature_error
     return float(entropy.value - width), float(entropy.value + width)

@@ -40,9 +40,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
-from scipy import special
 
 from diffuscope.errors import InputError
 from diffuscope.findings.statistics import bonferroni
@@ -173,21 +173,21 @@ def guess_p_value(m: int, guessed: int, correct: int, epsilon: float, delta: flo
     >>> guess_p_value(10, 3, 3, 0.0, 0.0)
     0.125
     """
-    wrong = special.expit(-epsilon)  # 1 - q, without cancellation
+    wrong = scipy.special.expit(-epsilon)  # 1 - q, without cancellation
     errors = guessed - correct
-    tail = float(special.bdtr(errors, guessed, wrong))  # P(at most so many wrong ones)
+    tail = float(scipy.special.bdtr(errors, guessed, wrong))  # P(at most so many wrong ones)
     if delta == 0 or correct == 0:
         return tail
     n = np.arange(guessed)
-    mode = np.floor((n + 1) * special.expit(epsilon))  # from 0 to n, up to an epsilon at which the tail is 1
+    mode = np.floor((n + 1) * scipy.special.expit(epsilon))  # from 0 to n, up to an epsilon at which the tail is 1
     k = np.clip(mode, correct - guessed + n, correct - 1)  # there is one peak
     return min(1.0, tail + m / guessed * delta * float(wrong) * float(_binomial(k, n, wrong).sum()))
 
 
 def _binomial(k: Float[ndarray, " n"], n: Int[ndarray, " n"], wrong: float) -> Float[ndarray, " n"]:
     """P(Bin(n, 1 - wrong) = k)."""
-    ways = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
-    return np.exp(ways + special.xlog1py(k, -wrong) + special.xlogy(n - k, wrong))
+    ways = scipy.special.gammaln(n + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(n - k + 1)
+    return np.exp(ways + scipy.special.xlog1py(k, -wrong) + scipy.special.xlogy(n - k, wrong))
 
 
 def largest_rejected(m: int, guessed: int, correct: int, delta: float, level: float) -> float:

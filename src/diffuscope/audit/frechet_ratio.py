@@ -32,9 +32,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -91,7 +91,7 @@ class Fidelity:
     @property
     def detectable(self) -> float:
         """The smallest ratio that would exceed BAR with probability 0.95, if its standard error is `ratio_error`."""
-        return BAR + float(stats.norm.ppf(POWER)) * self.ratio_error
+        return BAR + float(scipy.stats.norm.ppf(POWER)) * self.ratio_error
 
     def _error(self, distance: FrechetDistance) -> float:
         return math.hypot(distance.standard_error, distance.value * self.real_error / self.real) / self.real

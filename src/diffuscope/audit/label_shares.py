@@ -25,9 +25,9 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float, Int
-from scipy import special, stats
 from torch import Tensor
 
 from diffuscope.findings import (
@@ -102,7 +102,7 @@ class LabelBalance:
         if occurring < 2:
             return math.inf
         freedom, p = occurring - 1, 1 / occurring
-        needed = special.chndtrinc(stats.chi2.isf(significance, freedom), freedom, 1 - POWER)
+        needed = scipy.special.chndtrinc(scipy.stats.chi2.isf(significance, freedom), freedom, 1 - POWER)
         f, c = self.samples / (self.samples + self.others), float(needed) * self.scale
         # delta^2 = c (p - f delta) (1 - p + f delta)
         square, linear = 1 + c * f**2, c * f * (1 - 2 * p)

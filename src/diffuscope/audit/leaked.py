@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy import stats
 
 from .copy_queries import Queries
 from .measure import at_least
@@ -166,10 +166,10 @@ def _exact_repeats(fresh: Queries) -> Bool[ndarray, " n"]:
     if sizes.max() == fresh.times.max() == 1:
         return exact
     by_chance = min(_most_pairs(sizes) * 2 * total / (n - 1), _most_pairs(fresh.times) * 2 * n / (total - 1))
-    by_chance_so_many = stats.poisson.sf(exact.sum() - 1, by_chance) >= CHANCE
+    by_chance_so_many = scipy.stats.poisson.sf(exact.sum() - 1, by_chance) >= CHANCE
     return np.zeros(n, dtype=bool) if by_chance_so_many else exact
 
 
 def _most_pairs(sizes: Int[ndarray, " distinct"]) -> float:
     """The upper confidence limit of the expected number of coinciding pairs, from the sizes of equal groups."""
-    return float(stats.chi2.isf(CHANCE, (sizes * (sizes - 1)).sum() + 2) / 2)
+    return float(scipy.stats.chi2.isf(CHANCE, (sizes * (sizes - 1)).sum() + 2) / 2)

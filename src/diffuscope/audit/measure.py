@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.findings import NORMAL_95, exact_share_interval
 
@@ -118,12 +118,12 @@ def quantile_measure(
 
     def below(j: int) -> float:
         """P(V <= W_j)."""
-        return float(stats.hypergeom.sf(k - 1, n + m, k + j - 1, n))
+        return float(scipy.stats.hypergeom.sf(k - 1, n + m, k + j - 1, n))
 
     first = bisect_right(range(1, m + 1), TAIL, key=below)  # how many j have P(V <= W_j) <= TAIL
     last = bisect_left(range(1, m + 1), 1 - TAIL, key=below)
     j = int(np.searchsorted(reference, ordered[k - 1], side="right"))
-    ranks = stats.binom.ppf([TAIL, 1 - TAIL], n, level).astype(int)
+    ranks = scipy.stats.binom.ppf([TAIL, 1 - TAIL], n, level).astype(int)
     return Measure(
         name=name,
         value=float(np.quantile(ordered, level)),
@@ -195,8 +195,8 @@ def permuted_range(permuted: Float[ndarray, " permutations"]) -> tuple[float, fl
 
 def at_least(x: int, y: int, n: int, m: int) -> float:
     """P(X >= x): the p-value of x of n samples with a property that y of m held-out examples have."""
-    return float(stats.hypergeom.sf(x - 1, n + m, x + y, n))
+    return float(scipy.stats.hypergeom.sf(x - 1, n + m, x + y, n))
 
 
 def _at_most(x: int, y: int, n: int, m: int) -> float:
-    return float(stats.hypergeom.cdf(x, n + m, x + y, n))
+    return float(scipy.stats.hypergeom.cdf(x, n + m, x + y, n))

@@ -12,10 +12,10 @@ examples, a of a + b is binomial with 1/2 if samples repeat each other no more o
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy import stats
 from torch import Tensor
 
 from diffuscope.findings import Finding, Tone, exact_share_interval
@@ -61,14 +61,14 @@ class SelfRepeats:
     def p_value(self) -> float:
         """One-sided, over pairs."""
         pairs = -(-self.samples // 2), -(-self.training // 2)
-        return float(stats.binomtest(pairs[0], sum(pairs), alternative="greater").pvalue) if sum(pairs) else 1.0
+        return float(scipy.stats.binomtest(pairs[0], sum(pairs), alternative="greater").pvalue) if sum(pairs) else 1.0
 
     @property
     def least_found(self) -> int:
         """The least number of repeating samples that would have p < .01, given the training examples' number."""
         b = -(-self.training // 2)
         pairs = np.arange(1, self.size // 2 + 1)
-        small = stats.binom.sf(pairs - 1, pairs + b, 0.5) < 0.01
+        small = scipy.stats.binom.sf(pairs - 1, pairs + b, 0.5) < 0.01
         return 2 * int(pairs[np.argmax(small)]) if small.any() else self.size + 1
 
 

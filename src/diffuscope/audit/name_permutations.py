@@ -29,10 +29,10 @@ standard deviations under permutations.
 """
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy import special
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -114,8 +114,8 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
 
     (accuracy, identified), (of_accuracy, of_identified) = named.permuted(statistic, rng)
     # of the 2 n - 1 other rows n - 1 have the name of a row, n the other; all `size` neighbors must be among these
-    sets_in_all = special.comb(2 * n - 1, size)
-    all_same, all_other = (float(np.mean(special.comb(count, size) / sets_in_all)) for count in (n - 1, n))
+    sets_in_all = scipy.special.comb(2 * n - 1, size)
+    all_same, all_other = (float(np.mean(scipy.special.comb(count, size) / sets_in_all)) for count in (n - 1, n))
     return [
         permuted_measure(
             "NNAA",

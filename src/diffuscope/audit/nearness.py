@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from diffuscope.byte_examples import all_floats, as_floats
@@ -72,6 +71,8 @@ def clusters(train: AnyRows, heldout: AnyRows, seed: int) -> Cells:
 
 def kmeans(rows: Rows, count: int, seed: int) -> Callable[[AnyRows], Int[ndarray, " n"]]:
     """The map from rows to the nearest of `count` centers fitted to `rows`; few wide rows are fitted in their span."""
+    from sklearn.cluster import MiniBatchKMeans  # a second that other questions need not wait
+
     rows = all_floats(rows)
     model = MiniBatchKMeans(min(count, len(rows)), n_init="auto", random_state=seed % 2**32)
     span = Span.of(rows) if are_wide(rows) else None

@@ -24,9 +24,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.errors import InputError
 from diffuscope.memory import chunk_size, ranges
@@ -186,7 +186,7 @@ def detectable_difference(n: int, m: int, level: float, power: float = 0.95) -> 
     >>> round(detectable_difference(100, 100, 0.05), 2)
     0.47
     """
-    return float((stats.norm.isf(level) + stats.norm.isf(1 - power)) * (1 / n + 1 / m) ** 0.5)
+    return float((scipy.stats.norm.isf(level) + scipy.stats.norm.isf(1 - power)) * (1 / n + 1 / m) ** 0.5)
 
 
 def _statistic(

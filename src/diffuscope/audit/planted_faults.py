@@ -6,9 +6,9 @@
 - noise: NOISE standard deviations of a coordinate of the data, added to every coordinate.
 """
 
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from diffuscope.byte_examples import floats_at
@@ -34,7 +34,7 @@ def planted_faults(
     base = floats_at(train, order[torch.arange(n) % len(train)]).float()
     faults: dict[str, Tensor] = {}
     if is_image(train):
-        filtered = gaussian_filter(base.numpy(), (0, 0, BLUR, BLUR))
+        filtered = scipy.ndimage.gaussian_filter(base.numpy(), (0, 0, BLUR, BLUR))
         faults[f"a blur of {BLUR:g} pixel"] = torch.from_numpy(filtered)
     labels, kind = subject.train_labels, "class"
     if labels is None:

@@ -15,10 +15,10 @@ lower confidence limit (Clopper & Pearson 1934), and the rest of the copies are 
 from collections.abc import Callable
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import ndimage, optimize, stats
 from torch import Tensor
 
 from diffuscope.by_parts import extremes
@@ -58,11 +58,11 @@ def modifications(train: Events, generator: torch.Generator, table: Table | None
         return modified
 
     def blurred(x: Events) -> Events:
-        return torch.from_numpy(ndimage.gaussian_filter(x.numpy(), (0, 0, BLUR, BLUR), mode="nearest"))
+        return torch.from_numpy(scipy.ndimage.gaussian_filter(x.numpy(), (0, 0, BLUR, BLUR), mode="nearest"))
 
     def turned(x: Events) -> Events:
         left, right = (
-            ndimage.rotate(x.numpy(), a, (2, 3), False, order=1, mode="nearest") for a in (DEGREES, -DEGREES)
+            scipy.ndimage.rotate(x.numpy(), a, (2, 3), False, order=1, mode="nearest") for a in (DEGREES, -DEGREES)
         )
         even = torch.arange(len(x))[:, None, None, None] % 2 == 0
         return torch.where(even, torch.from_numpy(left), torch.from_numpy(right))
@@ -125,7 +125,7 @@ def smallest_share_found(
     of these bounds for some k.
     """
     ordered, i, n = np.sort(p_values), np.arange(1, len(p_values) + 1), len(p_values)
-    cumulative = stats.beta.ppf(1 - CONFIDENCE, i, n - i + 1)
+    cumulative = scipy.stats.beta.ppf(1 - CONFIDENCE, i, n - i + 1)
     weights = np.append(np.diff(cumulative, prepend=0.0), 1 - cumulative[-1])
     drawn = rng.choice(np.append(ordered, 1.0), (DRAWS, samples), p=weights)
     least, most = np.zeros(DRAWS, dtype=np.int64), np.full(DRAWS, samples + 1)  # not found; found
@@ -140,6 +140,8 @@ def smallest_share_found(
     # P(Binomial(S, pi) >= k) is a beta distribution function; k = S + 1 is never reached
 
     def missing(share: float) -> float:
-        return power - float(np.where(most <= samples, stats.beta.cdf(share, most, samples - most + 1), 0.0).mean())
+        return power - float(
+            np.where(most <= samples, scipy.stats.beta.cdf(share, most, samples - most + 1), 0.0).mean()
+        )
 
-    return float(optimize.root_scalar(missing, bracket=(0.0, 1.0)).root) if missing(1.0) < 0 else float("inf")
+    return float(scipy.optimize.root_scalar(missing, bracket=(0.0, 1.0)).root) if missing(1.0) < 0 else float("inf")

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float, Int, UInt64
 from numpy import ndarray
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from diffuscope.memory import chunk_size, ranges
@@ -100,7 +100,7 @@ def _pairs_within(rows: Float[Tensor, "n d"] | RowsOf, radius: float) -> tuple[I
     if radius <= 0 or len(rows) < 2:
         return none, True
     mean, directions = _directions(rows)
-    tree = KDTree(torch.cat([(part.double() - mean) @ directions for part in _parts(rows)]).numpy())
+    tree = scipy.spatial.KDTree(torch.cat([(part.double() - mean) @ directions for part in _parts(rows)]).numpy())
     reach = radius * (1 + 1e-5)  # rounding of the projection
     if tree.count_neighbors(tree, reach) > 2 * MOST_PAIRS:
         return none, False

@@ -3,12 +3,12 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import scipy
-import sklearn
 import torch
 
 import diffuscope
@@ -194,7 +194,9 @@ class AuditResult:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages behind the result."""
-    packages = (diffuscope, torch, np, scipy, sklearn, safetensors)
-    return {"python": platform.python_version()} | {
-        package.__name__.replace("sklearn", "scikit-learn"): package.__version__ for package in packages
+    imported = (diffuscope, torch, np, scipy, safetensors)
+    return {
+        "python": platform.python_version(),
+        **{package.__name__: package.__version__ for package in imported},
+        "scikit-learn": version("scikit-learn"),  # without its import
     }

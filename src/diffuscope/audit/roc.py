@@ -29,9 +29,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.findings import exact_share_interval
 
@@ -54,7 +54,7 @@ def auc(members: Float[ndarray, " n"], others: Float[ndarray, " m"]) -> float:
     >>> auc(np.array([2.0, 1.0]), np.array([0.0, 1.0]))
     0.875
     """
-    ranks = stats.rankdata(np.concatenate([members, others]))[: len(members)]
+    ranks = scipy.stats.rankdata(np.concatenate([members, others]))[: len(members)]
     return float((ranks.mean() - (len(members) + 1) / 2) / len(others))
 
 
@@ -70,15 +70,15 @@ def auc_with_interval(
     (1.0, 0.832, 1.0)
     """
     n, m, tail = len(members), len(others), (1 - confidence) / 2
-    ranks = stats.rankdata(np.concatenate([members, others]))
-    below = (ranks[:n] - stats.rankdata(members)) / m
-    above = 1 - (ranks[n:] - stats.rankdata(others)) / n
+    ranks = scipy.stats.rankdata(np.concatenate([members, others]))
+    below = (ranks[:n] - scipy.stats.rankdata(members)) / m
+    above = 1 - (ranks[n:] - scipy.stats.rankdata(others)) / n
     area = float(below.mean())
     deviation = widening * math.sqrt(below.var(ddof=1) / n + above.var(ddof=1) / m)
     if deviation == 0:
         reach = 1 - tail ** (1 / min(n, m))
         return area, max(0.0, area - reach), min(1.0, area + reach)
-    center, width = math.log(area / (1 - area)), float(stats.norm.isf(tail)) * deviation / (area * (1 - area))
+    center, width = math.log(area / (1 - area)), float(scipy.stats.norm.isf(tail)) * deviation / (area * (1 - area))
     return area, 1 / (1 + math.exp(width - center)), 1 / (1 + math.exp(-width - center))
 
 
@@ -124,12 +124,12 @@ def true_positives(
     k = math.floor(rate * (m + 1) + 1e-9)
     # P(Beta(k, m + 1 - k) <= a) = P(Binomial(m, a) >= k)
     tail = (1 - confidence) / 4
-    lower, upper = int(stats.binom.ppf(tail, m, rate)), int(stats.binom.isf(tail, m, rate)) + 1
+    lower, upper = int(scipy.stats.binom.ppf(tail, m, rate)), int(scipy.stats.binom.isf(tail, m, rate)) + 1
     limits = 1 - 2 * tail  # each limit of a two-sided interval at this level fails with probability `tail`
     low = exact_share_interval(above(lower), n, limits)[0]
     high = exact_share_interval(above(upper), n, limits)[1]
     x = above(k)
-    p_value = max(float(stats.hypergeom.cdf(k - 1, n + m, m, x + k - 1)), np.finfo(np.float64).tiny)
+    p_value = max(float(scipy.stats.hypergeom.cdf(k - 1, n + m, m, x + k - 1)), np.finfo(np.float64).tiny)
     return Rate(x / n, low, high, p_value)
 
 
@@ -180,5 +180,5 @@ def roc_curve(
 
 
 def _wilson(count: int, total: int, confidence: float) -> tuple[float, float]:
-    interval = stats.binomtest(count, total).proportion_ci(confidence, method="wilson")
+    interval = scipy.stats.binomtest(count, total).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)

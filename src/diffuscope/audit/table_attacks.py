@@ -22,11 +22,11 @@ under permutations.
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.findings import NORMAL_95
 
@@ -38,7 +38,7 @@ QUERIES = 500
 QUERIED_COLUMNS = 3
 ATTEMPTS = 20  # predicates tried for each that is wanted
 TOLERANCE = 0.05
-Z = float(stats.norm.isf(TAIL))
+Z = NormalDist().inv_cdf(1 - TAIL)
 _Part = ndarray | float | int
 _Counts = tuple[_Part, _Part, _Part, _Part]
 _Numbers = tuple[float, float, float, float]  # successes on training rows, attacks on these, and both on held-out rows

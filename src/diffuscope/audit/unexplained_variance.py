@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.findings import bootstrap_sums, percentile_interval
 from diffuscope.store import Arrays
@@ -128,7 +128,7 @@ def _of_mean(measures: LevelMeasures) -> Float[ndarray, "levels 3"]:
     mean = measures.rows("heldout.mean_error")
     excess = (measures.rows("heldout.error") - mean) / mean.mean(0)
     levels = excess.shape[1]
-    width = stats.norm.isf((1 - CONFIDENCE) / 2 / levels) * excess.std(0) / math.sqrt(len(excess))
+    width = scipy.stats.norm.isf((1 - CONFIDENCE) / 2 / levels) * excess.std(0) / math.sqrt(len(excess))
     center = 1 + excess.mean(0)
     return np.stack([center, center - width, center + width], 1)
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from diffuscope.by_parts import coordinate_mean, extremes, mean_and_variance
@@ -242,5 +242,5 @@ def sample_units(
         shift=(own_mean - mean) / deviation,
         heldout=(int(same.sum()), len(same)),
         chance=float(alike.double().mean()),
-        no_farther=float(mannwhitneyu(before, unseen, alternative="greater").pvalue),
+        no_farther=float(scipy.stats.mannwhitneyu(before, unseen, alternative="greater").pvalue),
     )

@@ -35,9 +35,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
-from scipy.optimize import brentq
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -244,7 +244,7 @@ def shrunk(fitted: Gaussian, rho: float | None = None) -> Gaussian:
 
 
 def _root(excess: Callable[[float], float], low: float, high: float, precision: float) -> float:
-    root: Any = brentq(excess, low, high, xtol=precision)
+    root: Any = scipy.optimize.brentq(excess, low, high, xtol=precision)
     return float(root)
 
 

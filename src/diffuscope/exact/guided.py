@@ -31,9 +31,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -214,7 +214,7 @@ class _Frame:
             return (of_free[:, None] * state + w * (self.turn @ turned)).ravel()
 
         initial = np.eye(m, m + 1)
-        solved = solve_ivp(slope, (start, end), initial.ravel(), method="DOP853", rtol=RTOL, atol=ATOL)
+        solved = scipy.integrate.solve_ivp(slope, (start, end), initial.ravel(), method="DOP853", rtol=RTOL, atol=ATOL)
         if not solved.success:
             raise InputError(f"s: the guided flow cannot be integrated to there ({solved.message})")
         state = torch.from_numpy(solved.y[:, -1].reshape(m, m + 1).copy())

@@ -22,9 +22,9 @@ their number (Bonferroni).
 from functools import lru_cache
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.errors import InputError
 from diffuscope.findings.statistics import bonferroni
@@ -87,12 +87,12 @@ def _places(calibration: int) -> list[int]:
 
 def _tail(x: int, j: int, samples: int, calibration: int) -> float:
     """P(X_j >= x)."""
-    return float(stats.hypergeom.cdf(j - 1, samples + calibration, calibration, x + j - 1))
+    return float(scipy.stats.hypergeom.cdf(j - 1, samples + calibration, calibration, x + j - 1))
 
 
 @lru_cache
 def _fewest(j: int, samples: int, calibration: int, level: float) -> int | None:
     """The least x with P(X_j >= x) <= `level`; None if there is none."""
-    tails = stats.hypergeom.cdf(j - 1, samples + calibration, calibration, np.arange(1, samples + 1) + j - 1)
+    tails = scipy.stats.hypergeom.cdf(j - 1, samples + calibration, calibration, np.arange(1, samples + 1) + j - 1)
     small = np.flatnonzero(tails <= level)
     return int(small[0]) + 1 if len(small) else None

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
-from scipy import special
 from torch import Tensor
 
 from diffuscope.checked_numbers import require_count, require_positive
@@ -106,7 +106,7 @@ class GaussianJumps:
         return torch.special.ndtr(u / self.scale)
 
     def tail(self, probability: float) -> float:
-        return self.scale * float(-special.ndtri(probability / 2))
+        return self.scale * float(-scipy.special.ndtri(probability / 2))
 
     def draw_variances(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
         del generator
@@ -184,10 +184,10 @@ class StudentJumps:
         return torch.exp(log_constant - (nu + 1) / 2 * torch.log1p((u / self.scale) ** 2 / nu)) / self.scale
 
     def cdf(self, u: Tensor) -> Tensor:
-        return torch.from_numpy(np.asarray(special.stdtr(self.dof, (u / self.scale).numpy())))
+        return torch.from_numpy(np.asarray(scipy.special.stdtr(self.dof, (u / self.scale).numpy())))
 
     def tail(self, probability: float) -> float:
-        return self.scale * float(-special.stdtrit(self.dof, probability / 2))
+        return self.scale * float(-scipy.special.stdtrit(self.dof, probability / 2))
 
     def draw_variances(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
         half = torch.full(shape, self.dof / 2, dtype=torch.float64)

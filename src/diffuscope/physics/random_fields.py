@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Protocol, runtime_checkable
 
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
-from scipy.special import gamma, kv
 from torch import Tensor
 
 from diffuscope.checked_numbers import require_positive
@@ -103,7 +103,7 @@ class Matern:
         """k(distance)."""
         nu = self.smoothness
         z = math.sqrt(2 * nu) * distance.double() / self.length
-        values = 2 ** (1 - nu) / gamma(nu) * z**nu * torch.as_tensor(kv(nu, z.numpy()))
+        values = 2 ** (1 - nu) / scipy.special.gamma(nu) * z**nu * torch.as_tensor(scipy.special.kv(nu, z.numpy()))
         return self.variance * torch.where(distance <= 1e-12 * self.length, 1.0, values)
 
 

@@ -15,9 +15,9 @@ Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206 (emergence time; 
 
 from dataclasses import dataclass
 
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import t as student
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -100,4 +100,4 @@ def fit_power_law(
     residual = log_y - log_y.mean() - slope * (log_x - log_x.mean())
     error = float((residual.square().sum() / (count - 2) / spread).sqrt())
     prefactor = float(torch.exp(log_y.mean() - slope * log_x.mean()))
-    return PowerLaw(slope, float(student.ppf(0.975, count - 2)) * error, prefactor, count)
+    return PowerLaw(slope, float(scipy.stats.t.ppf(0.975, count - 2)) * error, prefactor, count)

@@ -37,9 +37,9 @@ Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206; the regular form
 
 import math
 
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
-from scipy.special import exp1
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -113,7 +113,7 @@ def learned_variance(variances: Modes, *, sigma_0: Number, sigma_T: Number) -> M
 
 def entire_exponential_integral(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Ein(x) = int_0^x (1 - e^-u) du / u = gamma + log x + E_1(x), for x >= 0; absolute error about 1e-16 |log x|."""
-    integral = torch.from_numpy(exp1(x.numpy()))
+    integral = torch.from_numpy(scipy.special.exp1(x.numpy()))
     return torch.where(x > 0, EULER_GAMMA + x.log() + integral, 0.0)  # log and E_1 are infinite at 0
 
 

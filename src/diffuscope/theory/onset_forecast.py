@@ -36,9 +36,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.special import ndtr, ndtri
 
 from diffuscope.errors import InputError
 
@@ -158,7 +158,7 @@ def _slope(x: ndarray, y: ndarray) -> tuple[float, float]:
 def _mixture(x: ndarray, y: ndarray, at: float) -> tuple[ndarray, ndarray, ndarray, ndarray]:
     """Weight, mean, standard deviation and s of every (s, f, b, p), flattened; `at` is log(n/N)."""
     f = ((np.arange(15) + 0.5) / 15)[:, None, None]
-    b = (EXPONENT + EXPONENT_STD * ndtri((np.arange(11) + 0.5) / 11))[:, None]  # of equal prior weight
+    b = (EXPONENT + EXPONENT_STD * scipy.special.ndtri((np.arange(11) + 0.5) / 11))[:, None]  # of equal prior weight
     p = np.array(SHARPNESS)
     residual = y - np.stack([growth(np.asarray(place), f, b, p) for place in x], -1)
     ahead = growth(np.asarray(at), f, b, p)
@@ -186,6 +186,6 @@ def _quantile(p: float, weight: ndarray, mean: ndarray, std: ndarray) -> float:
     low, high = float((mean - 9 * std).min()), float((mean + 9 * std).max())
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        below = float((weight * ndtr((middle - mean) / std)).sum()) < p
+        below = float((weight * scipy.special.ndtr((middle - mean) / std)).sum()) < p
         low, high = (middle, high) if below else (low, middle)
     return (low + high) / 2
