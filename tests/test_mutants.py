@@ -3,10 +3,12 @@
 import ast
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from executed_lines import chosen, durations, executing
+from executed_lines import OF_DECORATORS, ExecutedLines, chosen, durations, executing, of_decorators
 from mutants import EQUIVALENT, ROOT, Mutant, drawn, judged, report, suite_of, without_parameters
 from single_edits import Edit, edits
 
@@ -189,6 +191,20 @@ def test_tests_are_those_that_execute_a_line_and_all_of_a_file_whose_fixture_doe
     assert chosen({"t/a.py::f|setup"}, seconds, suite) == ["t/a.py::g", "t/a.py::f"]
     assert chosen({""}, seconds, suite) == ["t/b.py::h[x|y]", "t/a.py::g", "t/a.py::f"]
     assert chosen({"t/c.py::far|run"}, seconds, suite) == []  # executed, but by no test of its own
+
+
+def test_how_a_class_is_decorated_is_asked_by_the_file_for_all_classes_first(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(source := "@dataclass(\n    frozen=True)\nclass A:\n    x: int = 1\n")
+    assert [of_decorators(source, [line]) for line in (1, 2, 3, 4)] == [True, True, False, False]
+    assert (Path(__file__).parents[1] / OF_DECORATORS).is_file()
+    nothing: Any = SimpleNamespace(measured_files=list)
+    seconds = {"t/a.py::f": 0.5, f"{OF_DECORATORS}::g[a]": 3.0, f"{OF_DECORATORS}::g[b]": 2.0}
+    executed = ExecutedLines(nothing, seconds)
+    of_all = [f"{OF_DECORATORS}::g[b]", f"{OF_DECORATORS}::g[a]"]
+    assert executed.tests(str(path), [2], ["t/a.py", OF_DECORATORS], 9.0) == ([*of_all, "t/a.py::f"], 5.5)
+    assert executed.tests(str(path), [4], ["t/a.py", OF_DECORATORS], 9.0)[0] == ["t/a.py::f", *of_all]
+    assert executed.tests(str(path), [2], ["t/a.py"], 9.0)[0] == ["t/a.py::f"]
 
 
 def test_tests_whose_parameters_are_values_of_the_source_run_with_those_that_it_has_now():

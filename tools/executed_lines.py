@@ -2,8 +2,9 @@
 
 A line of a statement is executed by the tests that execute any line of it. What runs once at import stands for what
 uses it: the header of a function for the body, a field of a class for the methods. Where that is nothing (a constant of
-a module), every test may be the one. What a fixture executes before the first test of a file is seen by all tests of
-that file. Subprocesses are not seen.
+a module), every test may be the one. How a class is decorated is asked by one file of tests for all of them, which
+executes none of their lines. What a fixture executes before the first test of a file is seen by all tests of that file.
+Subprocesses are not seen.
 """
 
 import ast
@@ -17,6 +18,7 @@ from pathlib import Path
 from coverage import CoverageData
 
 SOME_FAILED = 1  # pytest's exit status
+OF_DECORATORS = "tests/test_dataclasses.py"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +38,16 @@ class ExecutedLines:
     def tests(self, path: str, lines: Iterable[int], suite: list[str], most: float) -> tuple[list[str], float]:
         """The tests of the files `suite` that execute one of the lines, the quick ones first, and what they take.
 
+        Those of all classes stand before them where a line is in a decorator of a class.
+
         Of these, as many as take `most` seconds together, but at least one.
         """
         source = Path(path).read_text(encoding="utf-8")
         contexts = self._contexts(path)
         seen = {name for line in executing(source, lines) for name in contexts.get(line, ())}
         found = chosen(seen, self.seconds, suite)
+        if OF_DECORATORS in suite and of_decorators(source, lines):
+            found = list(dict.fromkeys([*chosen({f"{OF_DECORATORS}|setup"}, self.seconds, suite), *found]))
         kept, total = [], 0.0
         for test in found:
             if kept and total + self.seconds[test] > most:
@@ -110,6 +116,19 @@ def executing(source: str, lines: Iterable[int]) -> frozenset[int]:
             last = header[0].lineno - 1 if header else inner.end_lineno or inner.lineno
             found |= set(range(inner.lineno, max(last, inner.lineno) + 1))
     return frozenset(found)
+
+
+def of_decorators(source: str, lines: Iterable[int]) -> bool:
+    """Whether one of `lines` is in a decorator of a class.
+
+    >>> of_decorators("@dataclass(\\n    frozen=True)\\nclass A:\\n    x: int", range(2, 3))
+    True
+    >>> of_decorators("@dataclass(\\n    frozen=True)\\nclass A:\\n    x: int", range(3, 5))
+    False
+    """
+    classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+    decorators = [each for node in classes for each in node.decorator_list]
+    return any(each.lineno <= line <= (each.end_lineno or each.lineno) for each in decorators for line in lines)
 
 
 def durations(report: str) -> dict[str, float]:

@@ -85,7 +85,7 @@ def test_processes_that_share_a_sample_must_have_one_model(tmp_path, monkeypatch
     """Rows of two models would be put together."""
     shared: list[dict[str, object]] = []
     model: Any = torch.nn.Linear(2, 2)
-    model.event_shape = (2,)
+    model.event_shape, model.schedule = (2,), VE()
     monkeypatch.setattr(WeightsOptions, "load", lambda *_: model)
     monkeypatch.setattr("diffuscope.cli.sample.require_same", shared.append)
     for count in (1, 2):
