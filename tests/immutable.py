@@ -45,14 +45,16 @@ def compared_as_their_fields_are_not(subpackage: str) -> set[str]:
 @cache
 def compares_as_its_fields_do(cls: type) -> bool:
     """`==` of tensors and arrays has no single truth, so that what holds them, or a network, compares by identity, and
-    what holds such an object in turn. All others compare by their fields, or by identity where a field may be an object
+    what holds such an object in turn, unless that field is left out of comparisons. All others compare by their fields, or by identity where a field may be an object
     that does, as any function, distribution or denoiser may.
 
     True of a class that is a dataclass by inheritance alone.
     """
     if "__dataclass_params__" not in vars(cls):
         return True
-    return any(map(may_be_alone, held(cls))) if by_identity(cls) else not any(map(alone, held(cls)))
+    hints = get_type_hints(cls)
+    compared = wrapped(*(hints[field.name] for field in dataclasses.fields(cls) if field.compare))
+    return any(map(may_be_alone, compared)) if by_identity(cls) else not any(map(alone, compared))
 
 
 def by_identity(cls: type) -> bool:
@@ -73,11 +75,6 @@ def may_be_alone(cls: type) -> bool:
 def is_array(cls: type) -> bool:
     """Whether this is a type of tensors or arrays."""
     return hasattr(cls, "array_type") or issubclass(cls, torch.Tensor | np.ndarray)
-
-
-def held(cls: type) -> list[type]:
-    """The types of the fields, in whatever they are wrapped; not those of functions."""
-    return wrapped(*get_type_hints(cls).values())
 
 
 def wrapped(*hints: object) -> list[type]:

@@ -86,7 +86,7 @@ def test_a_run_left_at_any_step_resumes_bit_for_bit(network, data, stop, path):
     assert_same_bits(whole, whole_last, resumed, finished(resumed, data, SETTINGS, path))
 
 
-@pytest.mark.parametrize("kills", [7, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_resumes_bit_for_bit_and_so_does_its_log(path, kills):
     """SIGKILL while it saves and logs every few steps: inside steps, writes and moves; then one uncaught Ctrl-C.
 

@@ -65,7 +65,7 @@ def from_k_diffusion(
     return described(made, wrapper, data_range)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Levels:
     """The label is sigma; trained are the levels of a table, in increasing order."""
 

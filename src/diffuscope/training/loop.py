@@ -42,7 +42,7 @@ Stop = Callable[[int, Callable[[], nn.Module]], bool]
 """Called after every step with the step and a function that makes the averaged denoiser: whether to stop."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Progress:
     """The state of a run after `step` of `steps`.
 
