@@ -45,8 +45,8 @@ def compared_as_their_fields_are_not(subpackage: str) -> set[str]:
 @cache
 def compares_as_its_fields_do(cls: type) -> bool:
     """`==` of tensors and arrays has no single truth, so that what holds them, or a network, compares by identity, and
-    what holds such an object in turn, unless that field is left out of comparisons. All others compare by their fields, or by identity where a field may be an object
-    that does, as any function, distribution or denoiser may.
+    what holds such an object in turn, unless that field is left out of comparisons. All others compare by their fields,
+    or by identity where a field may be an object that does, as any function, distribution or denoiser may.
 
     True of a class that is a dataclass by inheritance alone.
     """
