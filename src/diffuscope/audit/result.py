@@ -194,9 +194,6 @@ class AuditResult:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages behind the result."""
-    imported = (diffuscope, torch, np, scipy, safetensors)
-    return {
-        "python": platform.python_version(),
-        **{package.__name__: package.__version__ for package in imported},
-        "scikit-learn": version("scikit-learn"),  # without its import
-    }
+    imported = {package.__name__: package.__version__ for package in (diffuscope, torch, np, scipy)}
+    others = {"scikit-learn": version("scikit-learn"), "safetensors": safetensors.__version__}  # one not imported yet
+    return {"python": platform.python_version(), **imported, **others}
