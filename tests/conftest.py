@@ -1,5 +1,6 @@
 """What every test uses: measured orders of convergence, Monte-Carlo standard errors, the shared data folder."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -86,6 +87,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Workers must have the tests in one order: that of the folders."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    """The tests stay to the end of the run: who collects garbage need not look through them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
