@@ -36,25 +36,18 @@ def is_mutable(cls: type) -> bool:
     return not cls.__dataclass_params__.frozen  # pyright: ignore
 
 
-def compared_as_their_fields_are_not(subpackage: str) -> set[str]:
-    """Dataclasses of `diffuscope.<subpackage>` that compare by their fields though one has no `==`, or by identity
-    though every field has one: see `compares_as_its_fields_do`."""
-    return {cls.__name__ for cls in dataclasses_of(subpackage) if not compares_as_its_fields_do(cls)}
+def compared_other_than_their_fields(subpackage: str) -> list[type]:
+    """Dataclasses of `diffuscope.<subpackage>` that compare by identity though every field has an `==`, or do not.
+
+    `==` of tensors and arrays has no single truth, so that what holds them compares by identity, as networks do.
+    """
+    return [cls for cls in dataclasses_of(subpackage) if compares_other_than_its_fields(cls)]
 
 
 @cache
-def compares_as_its_fields_do(cls: type) -> bool:
-    """`==` of tensors and arrays has no single truth, so that what holds them, or a network, compares by identity, and
-    what holds such an object in turn, unless that field is left out of comparisons. All others compare by their fields,
-    or by identity where a field may be an object that does, as any function, distribution or denoiser may.
-
-    True of a class that is a dataclass by inheritance alone.
-    """
-    if "__dataclass_params__" not in vars(cls):
-        return True
-    hints = get_type_hints(cls)
-    compared = wrapped(*(hints[field.name] for field in dataclasses.fields(cls) if field.compare))
-    return any(map(may_be_alone, compared)) if by_identity(cls) else not any(map(alone, compared))
+def compares_other_than_its_fields(cls: type) -> bool:
+    """Of a class that is a dataclass itself, not by inheritance."""
+    return "__dataclass_params__" in vars(cls) and by_identity(cls) != any(map(alone, held(cls)))
 
 
 def by_identity(cls: type) -> bool:
@@ -64,17 +57,18 @@ def by_identity(cls: type) -> bool:
 
 def alone(cls: type) -> bool:
     """Whether a field of this type makes what holds it compare by identity."""
-    return is_array(cls) or issubclass(cls, torch.nn.Module) or (dataclasses.is_dataclass(cls) and by_identity(cls))
-
-
-def may_be_alone(cls: type) -> bool:
-    """Whether a field of this type may hold an object that compares by identity."""
     return is_array(cls) or (by_identity(cls) and cls is not type(None))
 
 
 def is_array(cls: type) -> bool:
     """Whether this is a type of tensors or arrays."""
     return hasattr(cls, "array_type") or issubclass(cls, torch.Tensor | np.ndarray)
+
+
+def held(cls: type) -> list[type]:
+    """The types of the fields that are compared, in whatever they are wrapped; not those of functions."""
+    hints = get_type_hints(cls)
+    return wrapped(*(hints[field.name] for field in dataclasses.fields(cls) if field.compare))
 
 
 def wrapped(*hints: object) -> list[type]:

@@ -88,9 +88,9 @@ def test_processes_that_share_a_sample_must_have_one_model(tmp_path, monkeypatch
     model.event_shape, model.schedule = (2,), VE()
     monkeypatch.setattr(WeightsOptions, "load", lambda *_: model)
     monkeypatch.setattr("diffuscope.cli.sample.require_same", shared.append)
+    monkeypatch.setattr("diffuscope.cli.sample.generate", lambda *_, **__: torch.zeros(1, 2))
     for count in (1, 2):
         monkeypatch.setattr("diffuscope.cli.sample.processes", lambda count=count: count)
-        monkeypatch.setattr("diffuscope.cli.sample.generate", lambda *_, **__: torch.zeros(1, 2))
         Sample(model="a:b", n=1, out=tmp_path)._sample(Heun(), 1, torch.device("cpu"))
     assert shared == [{"model": digest(*tensors_within(model))}]
 

@@ -104,11 +104,8 @@ def test_where_none_was_missing_a_missing_number_lies_at_rank_minus_one():
     assert fitted.encode(column([1.0]))[1] == ()
     border = -0.75 * fitted.scale
     assert fitted.scale == pytest.approx(math.sqrt(8))
-    assert np.isnan(fitted.values(np.array([[border - 0.01], [border], [border + 0.01]]))).tolist() == [
-        True,
-        False,
-        False,
-    ]
+    near = np.array([[border - 0.01], [border], [border + 0.01]])
+    assert np.isnan(fitted.values(near)).tolist() == [True, False, False]
 
 
 def test_no_two_values_are_farther_apart_than_ten():

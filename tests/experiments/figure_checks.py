@@ -14,7 +14,7 @@ from stated_bounds import unstated_in
 from chart_reading import marks_of
 from diffuscope.experiments import Answer, Experiment
 from diffuscope.findings import Area, Arrows, Bars, Chart, HeatMap, Intervals, Line, Panel, Points
-from immutable import compares_as_its_fields_do, dataclasses_in, is_mutable
+from immutable import compares_other_than_its_fields, dataclasses_in, is_mutable
 
 
 def check_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def check_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         wrong += [bound for part in self.parts for bound in unstated_in(Path(inspect.getfile(part.answer)))]
         used = [module for name, module in sys.modules.items() if name.startswith("diffuscope.experiments.")]
         classes = [cls for module in used for cls in dataclasses_in(module)]
-        wrong += [cls for cls in classes if is_mutable(cls) or not compares_as_its_fields_do(cls)]
+        wrong += [cls for cls in classes if is_mutable(cls) or compares_other_than_its_fields(cls)]
         assert not wrong, wrong
         return found
 
