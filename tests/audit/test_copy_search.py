@@ -70,6 +70,21 @@ def test_a_list_of_fresh_digits_is_seldom_not_empty_and_their_p_values_are_unifo
     assert stats.kstest(steps / 801, "uniform").pvalue > 0.01
 
 
+def test_the_changes_of_planted_copies_are_drawn_by_the_seed(monkeypatch):
+    """Not by another number at hand, so that audits with two seeds are independent."""
+    drawn_by = []
+
+    def recorded(train, generator, table):
+        drawn_by.append(generator.initial_seed())
+        return modifications(train, generator, table)
+
+    monkeypatch.setattr("diffuscope.audit.copy_search.modifications", recorded)
+    train, heldout = split(0, 60, 60)
+    for seed in (3, 2**40 + 5):
+        CopySearch(train, heldout, calibration=50, seed=seed)
+    assert drawn_by == [3, 2**40 + 5]
+
+
 def test_the_share_of_false_entries_is_at_most_the_stated_one(fresh):
     statistic, *_ = fresh
     rng, shares = np.random.default_rng(1), []

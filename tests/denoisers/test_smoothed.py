@@ -95,6 +95,18 @@ def test_the_answer_does_not_depend_on_memory_or_batch():
     torch.testing.assert_close(one_by_one, whole, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize(("n", "width", "batch", "draws"), [(300, 4000, 1, 1), (20_000, 2, 40, 8)])
+def test_no_more_is_held_at_once_than_the_stated_memory(n, width, batch, draws):
+    """Not all wide points in double precision, nor the logits of all queries, draws and points."""
+    memory = 2**20
+    points, x_t = data(n, (width,), torch.float32), data(batch, (width,), torch.float32)
+    model = smoothed(points, VP(), draws=draws, memory=memory)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        model(x_t, 0.4)
+    largest = max(event.cpu_memory_usage for event in profile.events() or [])
+    assert largest <= memory < 8 * n * max(width, batch * draws)
+
+
 def test_a_time_per_sample_is_that_of_each_alone():
     x_t, denoiser = data(3), smoothed(data(), VP())
     t = torch.tensor([0.1, 0.4, 0.9], dtype=torch.float64)

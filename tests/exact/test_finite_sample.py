@@ -4,6 +4,7 @@ The theory is for large n and D. Its own error, of order 1/n, is stated beside e
 """
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -31,11 +32,13 @@ def population(D: int, seed: int = 0) -> Gaussian:
     return Gaussian(mean, basis, torch.logspace(1, -2, D, dtype=torch.float64))
 
 
-def fitted_denoisers(gaussian: Gaussian, n: int, y: torch.Tensor, variance: float, draws: int) -> torch.Tensor:
+def fitted_denoisers(
+    gaussian: Gaussian, n: int, y: torch.Tensor, variance: float, draws: int, *, known_mean: bool = False
+) -> torch.Tensor:
     """The denoised y of Gaussians fitted to `draws` samples of n, by a linear solve; (draws, D)."""
     generator, D = torch.Generator().manual_seed(1), gaussian.dimension
     x = gaussian.sample(draws * n, generator=generator).reshape(draws, n, D)
-    mean = x.mean(1)
+    mean = gaussian.mean.expand(draws, D) if known_mean else x.mean(1)
     e = x - mean[:, None]
     noised = e.transpose(1, 2) @ e / n + variance * torch.eye(D, dtype=torch.float64)
     return y - variance * torch.linalg.solve(noised, (y - mean)[..., None])[..., 0]
@@ -77,6 +80,19 @@ def test_the_variance_of_fitted_denoisers_is_the_predicted_one_also_along_the_po
     theory = denoised_variance(gaussian, n, v, y.expand(4, -1), variance**0.5)
     # four standard errors of a variance, 0.25, and 8 % for n = 60
     assert float((measured / theory - 1).abs().max()) < 4 * (2 / draws) ** 0.5 + 0.08
+
+
+def test_of_a_known_mean_denoisers_differ_as_predicted_and_at_the_mean_not_at_all():
+    """At y = mu the fitted denoiser is mu, whatever the covariance: only a fitted mean varies there."""
+    gaussian, n, variance, draws = population(40), 60, 0.05, 500
+    generator = torch.Generator().manual_seed(4)
+    y, v = gaussian.sample(1, generator=generator), torch.randn(1, 40, dtype=torch.float64, generator=generator)
+    predicted = partial(denoised_variance, gaussian, n, v, noise_to_signal=variance**0.5)
+    assert predicted(gaussian.mean[None], known_mean=True).item() == 0.0
+    assert predicted(gaussian.mean[None]).item() > 1e-3
+    measured = (fitted_denoisers(gaussian, n, y[0], variance, draws, known_mean=True) @ v[0]).var()
+    # four standard errors of a variance, 0.25, and 8 % for n = 60
+    assert abs(float(measured / predicted(y, known_mean=True)) - 1) < 4 * (2 / draws) ** 0.5 + 0.08
 
 
 def test_kappa_is_known_from_the_sample_alone():

@@ -61,3 +61,14 @@ def test_pairs_of_weighted_examples_by_a_probe_are_those_of_their_covariance(mon
     if dense:
         axes = axes.flip(1)[:, :3]
         torch.testing.assert_close(vectors @ vectors.T, axes @ axes.T, rtol=1e-9, atol=1e-9)
+
+
+def test_only_the_shares_of_weights_count():
+    """However small all weights are: those below the rounding of the sums are left out, relative to the largest."""
+    generator = torch.Generator().manual_seed(0)
+    data, weights = (torch.rand(*shape, generator=generator, dtype=torch.float64) for shape in ((30, 4), (30,)))
+    mean, (_, values, tail) = weighted_pairs(data, weights, 2, 0.25, generator)
+    small, (_, of_small, tail_of_small) = weighted_pairs(data, 1e-20 * weights, 2, 0.25, generator)
+    torch.testing.assert_close(small, mean, rtol=1e-12, atol=0)
+    torch.testing.assert_close(of_small, values, rtol=1e-12, atol=0)
+    assert float(tail_of_small) == pytest.approx(float(tail), rel=1e-12)
