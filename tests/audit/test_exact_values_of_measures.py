@@ -44,6 +44,12 @@ def test_a_share_is_tested_by_counting(x, y, copies):
     assert (found.copies, found.reader, found.meaning) == (copies, "images", "m")
 
 
+def test_a_share_whose_chance_is_a_fortieth_is_outside_of_what_is_normal():
+    """Of 2 samples and 14 fresh ones 3 are marked; both samples are with probability 14/560 = 0.025 exactly."""
+    assert at_least(2, 1, 2, 14) == 0.025
+    assert share_measure("x", np.zeros(2, bool), np.arange(14) < 1, copies=None, meaning="").high == 50.0
+
+
 @pytest.mark.parametrize("level", [0.05, 0.5])
 def test_a_quantile_is_tested_by_the_precedence_of_order_statistics(level):
     n, m = 41, 60

@@ -50,6 +50,7 @@ def test_the_page_and_the_code_say_the_same_numbers():
     """docs/certify.md, what is tested; sentences of the docstrings."""
     assert (default(certify_sampler, "seconds"), default(check_sampler, "seconds")) == (60.0, 60.0)
     assert sampler_questions.SAMPLES == 20_000
+    assert [n / 2**k for k, n in enumerate(sampler_questions.NFE_BUDGETS)] == [5] * 5
     assert (convergence.STRONG_TOLERANCE, convergence.WEAK_TOLERANCE) == (0.15, 0.2)
     assert (limit.RESOLUTION, limit.NEGLIGIBLE) == (0.01, 1e-4)
     assert (edges.FEW, edges.MUCH_MORE) == ((1, 2, 3, 5), 3.0)

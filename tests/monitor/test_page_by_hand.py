@@ -119,6 +119,9 @@ def test_a_log_is_the_history_of_the_run_up_to_the_repeated_step(tmp_path):
     with pytest.raises(InputError, match="is of another run, whose train differ"):
         Record(path, {"train": "y"})
     lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0].replace(b"monitor 1", b"monitor 2") + lines[1])
+    with pytest.raises(InputError, match=r"line 1 of .* is not of a monitor's log"):
+        read_looks(path)
     path.write_bytes(lines[0] + b"{}\n" + lines[2])
     with pytest.raises(InputError, match="line 2 of"):
         read_looks(path)

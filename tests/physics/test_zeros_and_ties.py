@@ -124,6 +124,17 @@ def test_a_factor_beyond_the_numbers_of_a_lattice_is_refused(center: float) -> N
         walk_posterior(LevyProcess(GaussianJumps(), 1), double(1.0), double(center)[None])
 
 
+def test_weights_are_evaluated_where_a_table_of_them_would_be_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated: list[int] = []
+    of_some = LatticeLaw.weights
+    monkeypatch.setattr(LatticeLaw, "weights", lambda law, k: evaluated.append(k.numel()) or of_some(law, k))
+    lattice = LatticeLaw(GaussianJumps(), 0.25, 32)
+    for jumps, number in (((0, 10**12), 2), ((0, 2), 3), ((-2, 1), 2), ((1, 0) * 50, 2)):
+        found = lattice.of(torch.tensor(jumps))
+        assert evaluated.pop() == number
+        torch.testing.assert_close(found, of_some(lattice, torch.tensor(jumps)), rtol=1e-14, atol=0)
+
+
 def test_quantiles_and_draws_stay_within_their_window(monkeypatch: pytest.MonkeyPatch) -> None:
     lattice = LatticeLaw(GaussianJumps(), 0.25, 32)
     start, one = torch.full((1, 2), -16), torch.ones(2, dtype=torch.float64)

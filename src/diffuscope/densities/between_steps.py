@@ -49,4 +49,4 @@ class BetweenSteps:
         times = as_time(t).clamp(1, self.schedule.t_max)
         step = times.floor().clamp_max(self.schedule.t_max - 1)
         earlier, later = self.denoiser(x_t, step), self.denoiser(x_t, step + 1)
-        return torch.lerp(earlier, later, over_events(times - step, x_t).expand_as(earlier))
+        return torch.lerp(earlier, later, over_events(times - step, x_t))

@@ -145,9 +145,7 @@ def variation(
     """
     x, v, t = (each.detach().double().requires_grad_() for each in (x, v, t))
     L = density(x, v, t)
-    by_x, by_v, by_t = torch.autograd.grad(
-        L.sum(), (x, v, t), create_graph=True, materialize_grads=True, allow_unused=True
-    )
+    by_x, by_v, by_t = torch.autograd.grad(L.sum(), (x, v, t), materialize_grads=True, allow_unused=True)
     d = x.shape[1]
     xi, tau = _value(symmetry.xi, x, t, d), _value(symmetry.tau, x, t)
     rate = torch.stack([_along(xi[:, k], x, v, t) for k in range(d)], 1)
