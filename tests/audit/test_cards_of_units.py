@@ -16,6 +16,7 @@ from diffuscope.audit.measure import at_least
 from diffuscope.audit.memorization import Memorization, verdict
 from diffuscope.audit.nearness import Nearness
 from diffuscope.audit.reading_search import error_ratio, formula_error
+from diffuscope.audit.repeats import Repeats
 from diffuscope.audit.sample_units import heldout_finding, units_of_samples, units_table
 from diffuscope.audit.units import Affine, moments, rearrangements, usual_maps
 from numbers_in_tests import rng
@@ -38,6 +39,19 @@ NO_GAP = gap(p_value=0.5)
 def memorized(found=None, gap=NO_GAP, nearness=None, **others):
     spaces = {"pixels": copies(listed=EMPTY) if found is None else found, **others}
     return verdict(Memorization(gap, {"pixels": near() if nearness is None else nearness}, spaces), 0.01)
+
+
+def test_the_verdict_says_that_training_examples_repeat_one_another_from_a_tenth_on():
+    """Whatever it is; of two feature spaces the one where more of them do."""
+    few, tenth, most = (Repeats(first=np.arange(1000) * (np.arange(1000) >= k)) for k in (100, 101, 901))
+    assert (few.count, tenth.count, most.count) == (99, 100, 900)
+    told = " {} of 1,000 training examples repeat an earlier one, exactly or nearly."
+    plain = memorized(copies(repeats=few))
+    assert "repeat" not in plain.verdict
+    for tone, listed in (("alarm", copies().listed), ("good", EMPTY)):
+        found = memorized(copies(repeats=tenth, listed=listed), other=copies(repeats=few, listed=EMPTY))
+        assert (found.tone, found.verdict) == (tone, memorized(copies(listed=listed)).verdict + told.format(100))
+    assert memorized(copies(repeats=most, listed=EMPTY)).verdict == plain.verdict + told.format(900)
 
 
 def test_the_verdict_has_the_number_that_decides():

@@ -19,6 +19,8 @@ from .denoising_gap import Gap
 from .exact_matches import exact_matches, near_matches
 from .nearness import Nearness
 
+REPEATED = 0.1  # of the training examples; honest data nearly repeat one in a hundred (`Repeats`)
+
 
 @dataclass(frozen=True, eq=False)
 class Memorization:
@@ -88,6 +90,7 @@ def verdict(result: Memorization, significance: float) -> Finding:
     elif known or not worst.can_tell:
         tone = "unknown"
         text = f"Cannot tell whether it memorized: {why_unknown(known[0] if worst.can_tell else worst)}."
+    text += repeated(result.copies)
     return Finding(
         name="memorized.verdict",
         title="Did it memorize?",
@@ -100,3 +103,11 @@ def verdict(result: Memorization, significance: float) -> Finding:
         p_value=p_value,
         power=worst.power,
     )
+
+
+def repeated(copies: dict[str, Copies]) -> str:
+    """How many training examples repeat an earlier one, as a sentence; nothing below a tenth of them."""
+    most = max((found.repeats for found in copies.values()), key=lambda repeats: repeats.count)
+    if most.count < REPEATED * len(most.first):
+        return ""
+    return f" {most.count:,} of {len(most.first):,} training examples repeat an earlier one, exactly or nearly."
