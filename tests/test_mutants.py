@@ -207,6 +207,15 @@ def test_how_a_class_is_decorated_is_asked_by_the_file_for_all_classes_first(tmp
     assert executed.tests(str(path), [2], ["t/a.py"], 9.0)[0] == ["t/a.py::f"]
 
 
+def test_tests_that_read_a_file_of_the_source_are_asked_first(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text("x = 1\n")
+    nothing: Any = SimpleNamespace(measured_files=list)
+    seconds = {"t/a.py::f": 0.5, "t/a.py::g[module.py]": 3.0, "t/b.py::h[module.py]": 1.0, "t/a.py::g[other.py]": 0.1}
+    found = ExecutedLines(nothing, seconds).tests(str(path), [1], ["t/a.py"], 9.0)[0]
+    assert found == ["t/a.py::g[module.py]", "t/a.py::g[other.py]", "t/a.py::f"]
+
+
 def test_tests_whose_parameters_are_values_of_the_source_run_with_those_that_it_has_now():
     tests = ["t/a.py::f[10000000-x]", "t/a.py::f[1]", "t/b.py::C::g"]
     assert without_parameters(tests) == ["t/a.py::f", "t/b.py::C::g"]

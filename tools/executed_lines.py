@@ -2,9 +2,9 @@
 
 A line of a statement is executed by the tests that execute any line of it. What runs once at import stands for what
 uses it: the header of a function for the body, a field of a class for the methods. Where that is nothing (a constant of
-a module), every test may be the one. How a class is decorated is asked by one file of tests for all of them, which
-executes none of their lines. What a fixture executes before the first test of a file is seen by all tests of that file.
-Subprocesses are not seen.
+a module), every test may be the one. Some tests ask without executing a line: how a class is decorated is asked by one
+file of tests for all of them, and a test whose parameter is the path of a source file reads it. What a fixture executes
+before the first test of a file is seen by all tests of that file. Subprocesses are not seen.
 """
 
 import ast
@@ -38,7 +38,7 @@ class ExecutedLines:
     def tests(self, path: str, lines: Iterable[int], suite: list[str], most: float) -> tuple[list[str], float]:
         """The tests of the files `suite` that execute one of the lines, the quick ones first, and what they take.
 
-        Those of all classes stand before them where a line is in a decorator of a class.
+        Those that read the file stand before them, and those of all classes where a line is in a decorator of a class.
 
         Of these, as many as take `most` seconds together, but at least one.
         """
@@ -48,6 +48,9 @@ class ExecutedLines:
         found = chosen(seen, self.seconds, suite)
         if OF_DECORATORS in suite and of_decorators(source, lines):
             found = list(dict.fromkeys([*chosen({f"{OF_DECORATORS}|setup"}, self.seconds, suite), *found]))
+        reading = {f"{test}|run" for test in self.seconds if reads(test, path)}
+        if reading:
+            found = list(dict.fromkeys([*chosen(reading, self.seconds, suite), *found]))
         kept, total = [], 0.0
         for test in found:
             if kept and total + self.seconds[test] > most:
@@ -129,6 +132,16 @@ def of_decorators(source: str, lines: Iterable[int]) -> bool:
     classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
     decorators = [each for node in classes for each in node.decorator_list]
     return any(each.lineno <= line <= (each.end_lineno or each.lineno) for each in decorators for line in lines)
+
+
+def reads(test: str, path: str) -> bool:
+    """Whether a test's parameter is the source file, by the end of its path.
+
+    >>> [reads(f"tests/test_a.py::test_b[{file}]", "src/a/b/c.py") for file in ("c.py", "b/c.py", "bc.py", "c", "")]
+    [True, True, False, False, False]
+    """
+    parameter = test.partition("[")[2].removesuffix("]")
+    return parameter.endswith(".py") and f"/{path}".endswith(f"/{parameter}")
 
 
 def durations(report: str) -> dict[str, float]:
