@@ -339,3 +339,20 @@ def test_bytes_are_looked_up_block_by_block_and_views_keep_their_order():
     assert [part.tolist() for part in x.split(3)] == [part.tolist() for part in x.floats().split(3)]
     assert x[-1].tolist() == x.floats()[-1].tolist()
     assert x[1:3, :, 1].tolist() == x.floats()[1:3, :, 1].tolist()
+
+
+@pytest.mark.parametrize(("stop", "whole"), [(2, False), (3, True), (100, True)])
+def test_a_slice_of_all_channels_stays_in_bytes(stop: int, whole: bool):
+    x = torch.ops.aten.slice(HELD["by an index"], 1, 0, stop)
+    assert isinstance(x, ByteExamples) == whole
+    assert as_floats(x).tolist() == PLAIN["by an index"][:, :stop].tolist()
+
+
+def test_entries_are_looked_up_that_take_as_many_bytes_as_are_allowed(monkeypatch):
+    """120 entries take 480 bytes as floats; all examples would take 2,400."""
+    x, places = HELD["by an index"].flatten(1), torch.arange(120).reshape(2, 60) % N
+    monkeypatch.setattr(byte_examples, "LARGEST", 480)
+    assert x.gather(0, places).tolist() == PLAIN["by an index"].flatten(1).gather(0, places).tolist()
+    monkeypatch.setattr(byte_examples, "LARGEST", 479)
+    with pytest.raises(InputError, match=r"^gather: 10 x 60 values held as bytes"):
+        x.gather(0, places)

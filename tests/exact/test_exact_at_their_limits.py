@@ -61,7 +61,7 @@ def test_rows_that_are_zero_or_infinite_have_no_digits(value: float) -> None:
 
 def test_the_smallest_accuracy_that_can_be_verified_is_taken() -> None:
     assert Curve(circle, jitter=0.5, accuracy=ROUNDING).accuracy == ROUNDING
-    with pytest.raises(InputError, match="^accuracy: expected 1e-13 <= accuracy < 1"):
+    with pytest.raises(InputError, match=r"^accuracy: expected 1e-13 <= accuracy < 1"):
         Curve(circle, jitter=0.5, accuracy=math.nextafter(ROUNDING, 0))
 
 
@@ -75,7 +75,7 @@ def test_an_accuracy_that_is_met_exactly_needs_no_further_nodes() -> None:
 def test_one_square_is_a_checkerboard() -> None:
     density = checkerboard(1, side=2.0).log_prob(double([0.0, 0.0]), alpha=1.0, sigma=0.01).exp()
     assert density.tolist() == pytest.approx([0.25])  # one square of area 4
-    with pytest.raises(InputError, match="^cells: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^cells: expected at least 1, got 0"):
         checkerboard(0)
 
 
@@ -87,7 +87,7 @@ def test_dense_matrices_have_as_many_coordinates_as_are_allowed(monkeypatch) -> 
         if d == 2:
             assert dense_covariance(covariance, x_t).shape == (1, 2, 2)
         else:
-            with pytest.raises(InputError, match="^x_t: expected at most 2 coordinates for dense matrices, got 3"):
+            with pytest.raises(InputError, match=r"^x_t: expected at most 2 coordinates for dense matrices, got 3"):
                 dense_covariance(covariance, x_t)
 
 

@@ -103,7 +103,7 @@ def test_levels_may_begin_at_the_start_of_the_model_and_keep_exactly_the_least_d
 
 @pytest.mark.parametrize("times", [[1.0], [1.0, 1.0], [1.0, 0.5, 0.5], [0.5, 1.0]])
 def test_a_teleport_is_measured_at_times_that_strictly_decrease(times: list[float]) -> None:
-    with pytest.raises(InputError, match="^times: expected at least two strictly decreasing times"):
+    with pytest.raises(InputError, match=r"^times: expected at least two strictly decreasing times"):
         teleport_error(EXACT, ONE, torch.zeros(1, 1), torch.tensor(times))
 
 
@@ -131,7 +131,7 @@ def test_a_step_with_exactly_the_error_that_is_allowed_is_accepted() -> None:
 
 def test_no_steps_are_left_from_a_level_at_the_last_time() -> None:
     times = double(64.0, 32.0, 16.0, 1.0)
-    with pytest.raises(InputError, match="^noise_to_signal: expected a level above that of the last time, got 1"):
+    with pytest.raises(InputError, match=r"^noise_to_signal: expected a level above that of the last time, got 1"):
         reallocate(times, VE(), 1.0, straight(1.0))
     assert reallocate(times, VE(), 4.0, straight(1.0)).tolist() == [4, 3, 2, 1]
 
@@ -143,9 +143,9 @@ def test_there_is_no_jump_to_a_level_at_or_above_the_start(level: float) -> None
 
 
 def test_a_grid_of_noise_levels_has_a_width_and_a_step() -> None:
-    with pytest.raises(InputError, match="^low: expected a noise level below the highest, 2, got 2"):
+    with pytest.raises(InputError, match=r"^low: expected a noise level below the highest, 2, got 2"):
         model_times(EXACT, 1, low=2.0, high=2.0)
-    with pytest.raises(InputError, match="^steps: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^steps: expected at least 1, got 0"):
         model_times(EXACT, 0, low=1.0, high=2.0)
     assert model_times(EXACT, 1, low=1.0, high=2.0).tolist() == pytest.approx([2.0, 1.0])
 
@@ -172,5 +172,5 @@ def test_no_noise_is_drawn_without_eta_even_where_the_signal_vanishes() -> None:
 
 @pytest.mark.parametrize("rho", [0.0, math.inf])
 def test_the_root_of_a_grid_is_positive_and_finite(rho: float) -> None:
-    with pytest.raises(InputError, match="^rho: expected a finite number > 0"):
+    with pytest.raises(InputError, match=r"^rho: expected a finite number > 0"):
         karras_times(VE(), 64.0, 1.0, 3, rho=rho)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from diffuscope.by_parts import mean_and_deviation
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.schedules import VE
 from diffuscope.training import (
+    Distance,
     DistanceLog,
     EDMWeight,
     LogNormalNoise,
@@ -24,8 +26,9 @@ from diffuscope.training import (
 )
 from diffuscope.training.average import average_decay
 from diffuscope.training.checkpoint import _short
+from diffuscope.training.log import OpenLog, read_distances
 from diffuscope.training.optimum import RELATIVE_LEVELS
-from diffuscope.training.run import clip_gradients
+from diffuscope.training.run import _require_no_dropout_nor_batch_norm, clip_gradients
 from diffuscope.training.target_average import AveragedTarget, DataPosterior
 
 SETTINGS = TrainingSettings(steps=10, batch_size=4, learning_rate=1.0)
@@ -148,3 +151,36 @@ def test_draws_in_blocks_are_those_at_once(memory, blocks, monkeypatch):
     monkeypatch.setattr(torch, "softmax", recorded)
     assert torch.equal(draws(), at_once)
     assert lengths == blocks
+
+
+@pytest.mark.parametrize("values", [[3.0, 3.0], [-1e300, 1e300]])
+def test_data_have_a_deviation_that_is_positive_and_finite(values):
+    """The square of 1e300 is beyond float64."""
+    with pytest.raises(InputError, match="data: expected finite values that vary, got a standard deviation"):
+        new_denoiser(torch.tensor(values, dtype=torch.float64)[:, None], (0.0, 1.0), seed=0)
+
+
+def test_a_step_is_logged_once(tmp_path):
+    exact = ExactDenoiser(Empirical(torch.tensor([[3.0]])), VE())
+    optimum = Optimum.of(exact, torch.tensor([[3.0]]), noise_to_signal=(0.5,), points=1)
+    log = OpenLog(DistanceLog(optimum, path=tmp_path / "log.jsonl"), 0, resumed=False)
+    for step in (0, 1, 1, 0, 2):
+        log.write(Distance(step, ()))
+    assert [distance.step for distance in read_distances(tmp_path / "log.jsonl")] == [0, 1, 2]
+
+
+def test_default_levels_at_the_ends_of_the_schedule_are_measured():
+    data = torch.tensor([[-1.0], [1.0], [-1.0], [1.0]])
+    scale = mean_and_deviation(data)[1] * math.sqrt(1 - 1 / 4)
+    levels = tuple(level * scale for level in RELATIVE_LEVELS)
+    exact = ExactDenoiser(Empirical(data), VE(sigma_min=levels[0], sigma_max=levels[-1]))
+    assert Optimum.of(exact, data, points=2).noise_to_signal == levels
+    narrower = VE(sigma_min=math.nextafter(levels[0], 9), sigma_max=math.nextafter(levels[-1], 0))
+    assert Optimum.of(ExactDenoiser(Empirical(data), narrower), data, points=2).noise_to_signal == levels[1:-1]
+
+
+def test_dropout_of_nothing_is_no_dropout():
+    _require_no_dropout_nor_batch_norm(nn.Sequential(nn.Dropout(0.0)))
+    _require_no_dropout_nor_batch_norm(nn.Sequential(nn.Dropout(0.1)).eval())
+    with pytest.raises(InputError, match=r"0 is dropout with p = 0.1, .*expected p = 0"):
+        _require_no_dropout_nor_batch_norm(nn.Sequential(nn.Dropout(0.1)))
