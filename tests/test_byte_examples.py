@@ -354,5 +354,5 @@ def test_entries_are_looked_up_that_take_as_many_bytes_as_are_allowed(monkeypatc
     monkeypatch.setattr(byte_examples, "LARGEST", 480)
     assert x.gather(0, places).tolist() == PLAIN["by an index"].flatten(1).gather(0, places).tolist()
     monkeypatch.setattr(byte_examples, "LARGEST", 479)
-    with pytest.raises(InputError, match=r"^gather: 10 x 60 values held as bytes"):
+    with pytest.raises(InputError, match="10 x 60 values held as bytes would take"):
         x.gather(0, places)

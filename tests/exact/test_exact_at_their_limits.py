@@ -7,14 +7,17 @@ import pytest
 import sklearn.cluster
 import torch
 
+from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
 from diffuscope.exact import (
     Curve,
+    Empirical,
     Gaussian,
     GaussianMixture,
     GuidedGaussian,
     TrackedEmpirical,
     _clusters,
+    _screening,
     checkerboard,
     dense_covariance,
     finite_sample,
@@ -127,3 +130,14 @@ def test_points_of_as_many_values_as_integers_can_sum_are_tracked_in_integers(la
     monkeypatch.setattr(tracking, "integer_products_are_fast", lambda: True)
     monkeypatch.setattr(tracking, "GridPoints", SimpleNamespace(of=lambda _: "integers"))
     assert (TrackedEmpirical(POINTS)._grid == "integers") == used
+
+
+@pytest.mark.parametrize(("least", "largest", "used"), [(4, 4, True), (5, 9, False), (1, 3, False)])
+def test_bytes_of_as_many_values_as_digits_are_for_are_multiplied_by_digits(least, largest, used, monkeypatch) -> None:
+    monkeypatch.setattr(_screening, "LEAST_INNER", least)
+    monkeypatch.setattr(_screening, "LARGEST_INNER", largest)
+    monkeypatch.setattr(_screening, "integer_products_are_exact", lambda _: True)
+    monkeypatch.setattr(_screening, "integer_products_are_fast", lambda **_: True)
+    stored = torch.arange(20, dtype=torch.uint8).reshape(5, 4)
+    table = Empirical(ByteExamples(stored, torch.arange(256) / 255))._table
+    assert (table.by_digits(torch.ones(2, 4)) is not None) == used

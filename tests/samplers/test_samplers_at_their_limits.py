@@ -1,6 +1,7 @@
 """Times, levels, errors and ties exactly where a sampler, its calibration or a grid of times decides otherwise."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from diffuscope.denoisers import ExactDenoiser, OfClass, StepIndex
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import (
+    DDIM,
     Calibrated,
     Slope,
+    State,
+    Teleported,
     calibration,
     instant,
     integrate,
@@ -174,3 +178,13 @@ def test_no_noise_is_drawn_without_eta_even_where_the_signal_vanishes() -> None:
 def test_the_root_of_a_grid_is_positive_and_finite(rho: float) -> None:
     with pytest.raises(InputError, match=r"^rho: expected a finite number > 0"):
         karras_times(VE(), 64.0, 1.0, 3, rho=rho)
+
+
+def test_a_history_reaches_exactly_to_the_end_of_a_schedule() -> None:
+    """From log(alpha/sigma) = 0 one step back as long as the one ahead."""
+    schedule, ahead = VE(sigma_max=64.0), instant(VE(), 1 / 64)
+    end = float(schedule.lam(64.0))
+    teleported = Teleported(DDIM(), ONE, 1.0, remembered=1)
+    state = State(replace(instant(schedule, 1.0), lam=0.0), double(1.0)[None])
+    for lam, remembered in ((-end, 1), (math.nextafter(-end, 9), 0)):
+        assert len(teleported._history(schedule, state, replace(ahead, lam=lam))) == remembered
