@@ -173,6 +173,21 @@ def test_neighboring_levels_reach_to_both_ends_of_a_schedule(monkeypatch) -> Non
     assert sorted(offset for offset, _ in nodes) == sorted([*steps, *(-step for step in steps)])
 
 
+class Shorter(Straight):
+    """0.8 is no float32."""
+
+    @property
+    def t_max(self) -> float:
+        return 0.8
+
+
+@pytest.mark.parametrize(("beyond", "low"), [(0.0, -0.2), (5e-9, -0.1)])
+def test_no_neighboring_level_is_beyond_the_end_by_the_rounding_of_float32(beyond: float, low: float, monkeypatch):
+    monkeypatch.setattr(level_derivative, "LONGEST", 0.2 + beyond)
+    nodes = _nodes(ExactDenoiser(STANDARD, Shorter()), torch.tensor(0.6, dtype=torch.float64))
+    assert min(offset for offset, _ in nodes) == pytest.approx(low, abs=1e-8)
+
+
 BETAS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 1.0)
 
 

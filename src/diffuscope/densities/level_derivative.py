@@ -125,7 +125,7 @@ def _noise_level(denoiser: Denoiser, t: OneTime) -> float:
 def _nodes(denoiser: Denoiser, t: OneTime) -> list[tuple[float, Tensor]]:
     """(offset in lambda, time) of the neighboring levels, the farthest first, an even number."""
     schedule, lam = denoiser.schedule, _noise_level(denoiser, t)
-    ends = sorted(float(end) for end in schedule.lam(torch.tensor([schedule.t_min, schedule.t_max]).double()))
+    ends = sorted(float(schedule.lam(end)) for end in (schedule.t_min, schedule.t_max))
     neighbors: dict[float, tuple[float, Tensor]] = {}
 
     def add(length: float) -> None:

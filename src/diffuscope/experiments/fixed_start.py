@@ -209,7 +209,8 @@ def ddpm(part: Part) -> str:
 @EXPERIMENT.part("And DDIM?")
 def ddim(part: Part) -> str:
     """eta = 0 is DDIM, which on any data is Euler's method in sigma/alpha."""
-    mixture = GaussianMixture.isotropic(*(torch.tensor(v).double() for v in ([0.3, 0.7], [[-1.0], [1.2]], [0.05, 0.2])))
+    parts = ([0.3, 0.7], [[-1.0], [1.2]], [0.05, 0.2])  # weights, means and variances
+    mixture = GaussianMixture.isotropic(*(torch.tensor(values, dtype=torch.float64) for values in parts))
     errors = []
     for schedule in SCHEDULES:
         t, s = at_ratios(schedule, NOISY, 0.3)
