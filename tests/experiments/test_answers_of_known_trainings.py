@@ -61,6 +61,30 @@ def test_a_dial_of_speed_alone_is_not_one_in_every_respect(monkeypatch):
     assert "network is mostly farther along the same path: of a difference in held-out error of 2.075" in text
 
 
+@pytest.mark.parametrize(("sets", "known"), [(1, False), (2, True)])
+def test_what_is_left_at_equal_error_is_known_from_two_sets_on(sets, known, monkeypatch):
+    """The networks of the other sets are closer already at the first look than their twins in the end."""
+    last = len(DIAL) - 1
+    train, heldout = torch.full((2, 3, SETS, len(DIAL)), 3.0, dtype=DOUBLE)
+    train[0], train[2, :, last] = 4.0, 2.0
+    train[0, sets:, last] = 2.0
+    heldout[2, :, last] += 2.0
+    values, held, _ = answer(Dialed(torch.zeros(SETS, len(DIAL), dtype=DOUBLE), train, heldout), monkeypatch)
+    assert values["reached"] == sets / SETS
+    assert math.isnan(values["speed"]) is not known
+    assert ("speed" in held) is known
+
+
+def test_nothing_is_a_share_of_no_difference(monkeypatch):
+    last = len(DIAL) - 1
+    train, heldout = torch.full((2, 3, SETS, len(DIAL)), 3.0, dtype=DOUBLE)
+    train[0], train[2, :, last] = 4.0, 2.0
+    values, held, _ = answer(Dialed(torch.zeros(SETS, len(DIAL), dtype=DOUBLE), train, heldout), monkeypatch)
+    assert values["reached"] == 1
+    assert math.isnan(values["speed"])
+    assert "speed" not in held
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_what_is_left_at_equal_error_is_bounded_by_the_farther_end_of_its_interval(sign, monkeypatch):
     last = len(DIAL) - 1

@@ -1,5 +1,7 @@
 """Networks on digits and the variance of their samples, at numbers that follow by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,13 @@ def test_an_association_is_strong_or_weak_by_the_low_end_of_its_interval(value, 
     scatter, _, thirds = part.charts[0].panels
     assert marks_of(scatter, Points)[0].y == (0.25, 0.5, 1, 2, 4, 8)
     assert marks_of(thirds, Intervals)[0].values == pytest.approx((0.9, 0.5, 0.125))
+
+
+@pytest.mark.parametrize(("high", "shared"), [(math.sqrt(0.5), False), (math.sqrt(0.5) * (1 - 1e-15), True)])
+def test_half_of_the_variance_of_ranks_is_not_less_than_half(high, shared, monkeypatch):
+    answering([RankCorrelation(0.6, 0.5, high, 0.0005), correlation(0.9)], monkeypatch)
+    text = variance_on_digits.novelty(Part("variance-on-digits", "novelty", "s", 1))
+    assert ("Less than half of the ranks' variance" in text) == shared
 
 
 def test_without_an_association_the_answer_says_so(monkeypatch):
