@@ -22,9 +22,11 @@ from diffuscope.physics import (
     KernelPrior,
     Matern,
     NonlinearObservation,
+    Poisson,
     Prior,
     SquaredExponential,
     at_nodes,
+    gaussian_prior,
     log_evidence,
     posterior,
     process_prior,
@@ -165,6 +167,31 @@ def test_the_evidence_of_exact_readings_in_turn_is_that_of_both() -> None:
     given = KernelPrior(fields, 0.5, one, y[:1])
     left = log_evidence(prior, both, y) - log_evidence(prior, one, y[:1])
     assert log_evidence(given, other, y[1:]) == pytest.approx(left, rel=1e-9)
+
+
+# what is zero throughout
+
+
+def test_a_covariance_without_negative_eigenvalues_needs_no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("CLIPPED", 0.0), ("MOST_NODES", 8)):
+        limit(monkeypatch, "random_fields", name, value)
+    assert random_field(Grid((5,)), SquaredExponential(0.05), 1, generator=seeded()).shape == (1, 5)
+
+
+def test_fields_that_are_all_the_same_span_no_direction() -> None:
+    mean, directions, coordinates, variances = KernelPrior(double(1.0, 2.0).expand(3, 2), 0.5)._table
+    assert mean.tolist() == [1.0, 2.0]
+    assert (directions.shape, coordinates.shape, variances.shape) == ((2, 0), (3, 0), (0,))
+
+
+def test_no_sources_have_the_mean_zero_that_a_boundary_without_values_needs() -> None:
+    line = Poisson(Grid((5,)), boundary="neumann")
+    assert line.solve(torch.zeros(1, 5).double()).tolist() == [[0.0] * 5]
+
+
+def test_a_forcing_that_is_zero_forces_nothing() -> None:
+    nothing = Gaussian(torch.zeros(5).double(), torch.zeros(5, 0).double(), torch.zeros(0).double())
+    assert gaussian_prior(Poisson(Grid((5,))), nothing).mean.tolist() == [0.0] * 5
 
 
 # solvers that stop
