@@ -42,8 +42,6 @@ from diffuscope.physics.grading.metrics import expected_total_variation
 from diffuscope.physics.grading.page import size
 from diffuscope.physics.grading.run import Family, Settings
 from diffuscope.physics.grading.scores import Grader, Pooled
-from diffuscope.physics.lattice import LatticeLaw
-from diffuscope.physics.levy import GaussianJumps
 from diffuscope.physics.observation_file import read_sensors
 from diffuscope.physics.particles import Particles, _Run
 from diffuscope.physics.prior_chains import prior_chain
@@ -218,16 +216,6 @@ def test_a_step_that_changes_nothing_is_not_counted() -> None:
     square = NonlinearObservation(torch.square, (1,))
     found = GaussNewtonProjected(PRIOR, square, double(-1.0)).project(double(0.0)[None])
     assert (found.steps.tolist(), found.converged.tolist(), found.violation.tolist()) == ([0], [False], [1.0])
-
-
-def test_weights_of_jumps_are_a_table_up_to_one_number_more_than_the_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluated: list[int] = []
-    weights = LatticeLaw.weights
-    monkeypatch.setattr(LatticeLaw, "weights", lambda law, k: evaluated.append(k.numel()) or weights(law, k))
-    lattice = LatticeLaw(GaussianJumps(), 0.25, 32)
-    for jumps in ((0, 2, 2, 4), (0, 2, 2, 5)):
-        lattice.of(torch.tensor(jumps))
-    assert evaluated == [5, 4]
 
 
 # chains and particles

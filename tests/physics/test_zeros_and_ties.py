@@ -125,11 +125,13 @@ def test_a_factor_beyond_the_numbers_of_a_lattice_is_refused(center: float) -> N
 
 
 def test_weights_are_evaluated_where_a_table_of_them_would_be_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Than the jumps and one more."""
     evaluated: list[int] = []
     of_some = LatticeLaw.weights
     monkeypatch.setattr(LatticeLaw, "weights", lambda law, k: evaluated.append(k.numel()) or of_some(law, k))
     lattice = LatticeLaw(GaussianJumps(), 0.25, 32)
-    for jumps, number in (((0, 10**12), 2), ((0, 2), 3), ((-2, 1), 2), ((1, 0) * 50, 2)):
+    near = (((0, 2), 3), ((-2, 1), 2), ((1, 0) * 50, 2), ((0, 2, 2, 4), 5), ((0, 2, 2, 5), 4))
+    for jumps, number in (*near, ((0, 10**12), 2)):
         found = lattice.of(torch.tensor(jumps))
         assert evaluated.pop() == number
         torch.testing.assert_close(found, of_some(lattice, torch.tensor(jumps)), rtol=1e-14, atol=0)

@@ -174,7 +174,7 @@ class LatticeLaw:
     cells: bool = False
 
     def of(self, jumps: Tensor) -> Tensor:
-        """The weights of many jumps k h, by a table where it is shorter than they are."""
+        """The weights of many jumps k h, by a table where it has at most one number more than they are."""
         low, high = int(jumps.min()), int(jumps.max())
         if high - low > jumps.numel():
             return self.weights(jumps)
