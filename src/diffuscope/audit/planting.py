@@ -144,4 +144,4 @@ def smallest_share_found(
             np.where(most <= samples, scipy.stats.beta.cdf(share, most, samples - most + 1), 0.0).mean()
         )
 
-    return float(scipy.optimize.root_scalar(missing, bracket=(0.0, 1.0)).root) if missing(1.0) < 0 else float("inf")
+    return float(scipy.optimize.root_scalar(missing, bracket=(0.0, 1.0)).root) if missing(1.0) <= 0 else float("inf")

@@ -68,7 +68,7 @@ class BestReading:
     @property
     def denoises(self) -> bool:
         """Whether the best reading is a denoiser: its errors are those of the formula times EXPLAINS or less."""
-        return error_ratio(self.best, self.formula[:, None]) < EXPLAINS
+        return error_ratio(self.best, self.formula[:, None]) <= EXPLAINS
 
 
 def error_ratio(given: Float[ndarray, "levels _"], best: Float[ndarray, "levels _"]) -> float:

@@ -140,7 +140,7 @@ def best_units(
     as_given = errors(maps[0], *rest)
     mapped = as_given if best is maps[0] else errors(best, *rest)
     cost, p_value = error_ratio(as_given, mapped), larger_p_value(as_given, mapped, rng)
-    denoises = error_ratio(mapped, formula_error(variances, levels)[:, None]) < EXPLAINS
+    denoises = error_ratio(mapped, formula_error(variances, levels)[:, None]) <= EXPLAINS
     return ModelUnits(
         name=best.name, written=best.written(), cost=cost, p_value=p_value, tried=len(maps), denoises=denoises
     )
