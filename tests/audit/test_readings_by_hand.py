@@ -1,19 +1,21 @@
 """In which units and by which reading two-point models denoise, and other limits that are met exactly."""
 
 import inspect
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from diffuscope.audit.conventions import READINGS, instant_of
+from diffuscope.audit import reading_search, units
+from diffuscope.audit.conventions import LARGEST, READINGS, gaussian_error, instant_of
 from diffuscope.audit.questions import agreement
-from diffuscope.audit.reading_search import SIGNED, _smallest_seen, decisive_levels, larger_p_value
+from diffuscope.audit.reading_search import EXPLAINS, SIGNED, _smallest_seen, decisive_levels, larger_p_value
 from diffuscope.audit.sample_units import _numbers
 from diffuscope.audit.second_model import Translated, shared_levels
 from diffuscope.audit.subject import Levels, levels_within
-from diffuscope.audit.units import best_units, rearrangements
+from diffuscope.audit.units import best_units, rearrangements, sample_units
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.schedules import VE
@@ -60,6 +62,37 @@ def test_a_model_of_unusual_units_is_known_by_the_range_of_its_samples():
     assert (found.tried, found.denoises) == (14, True)
 
 
+def test_units_with_exactly_the_largest_share_of_the_formulas_errors_denoise(monkeypatch):
+    given, train = asked((-1.0, 1.0), (0.0, 1.0))
+    for share, denoises in ((EXPLAINS, True), (math.nextafter(EXPLAINS, 1), False)):
+        monkeypatch.setattr(units, "error_ratio", lambda *_, share=share: share)
+        assert best_units(*given, train, None, rng()).denoises == denoises
+
+
+def test_units_exactly_as_good_as_the_best_are_taken(monkeypatch):
+    monkeypatch.setattr(units, "SIMPLER", 1.0)
+    given, train = asked((-1.0, 1.0), (0.0, 1.0))
+    assert best_units(*given, train, None, rng()).name == "[-1, 1]"
+
+
+def test_a_reading_exactly_as_good_as_the_best_is_taken(monkeypatch):
+    monkeypatch.setattr(reading_search, "SIMPLER", 1.0)
+    monkeypatch.setattr(reading_search, "black_box_conventions", lambda _: ())
+    monkeypatch.setattr(reading_search, "_smallest_seen", lambda *_: (math.inf, math.inf))
+    (denoiser, variances, levels, clean, noise), _ = asked((0.0, 1.0), (0.0, 1.0))
+    assert reading_search.best_reading(denoiser, variances, levels, clean, noise, rng()).tried == 1
+
+
+def test_a_sample_that_a_map_leaves_where_it_is_gets_no_nearer():
+    """Light and dark are exchanged: of thirty samples three are gray."""
+    near = torch.tensor([0.0, 1.0]) + 0.01 * torch.randn(87, 2, generator=torch.Generator().manual_seed(0))
+    train, heldout, others = near.split(30)
+    samples = torch.cat([1 - others, torch.full((3, 2), 0.5)])
+    found = sample_units(samples, train, heldout, (0.0, 1.0), rng())
+    assert found.name.endswith("light and dark exchanged")
+    assert found.nearer == pytest.approx(0.9)
+
+
 def test_errors_that_are_larger_are_told_from_errors_that_are_not():
     small = np.random.default_rng(1).uniform(1, 2, (3, 40))
     assert larger_p_value(small + 0.5, small, rng()) < 0.01
@@ -87,6 +120,21 @@ def test_a_wrong_noise_level_is_seen_where_it_costs_a_quarter_either_way(ends):
     fault, doubt = (min(factor for factor in costs if costs[factor] >= least) for least in (1.25, 1.05))
     assert fault > doubt > 1.25
     assert _smallest_seen(denoiser, one, levels, clean, noise, rng()) == (fault, doubt)
+
+
+def test_a_level_told_below_the_schedules_costs_nothing(monkeypatch):
+    """Told more noise than there is, errors double; told less, they are the same, unless the schedule ends before."""
+
+    def relative(_, __, ratio, clean, noise, variances):
+        factor = 1 / float(noise[0, 0])
+        error = (2.0 if factor > 1 else 1.0) * gaussian_error(variances, ratio / factor)
+        return np.full((1, len(clean)), LARGEST if ratio < 0.3 else error / gaussian_error(variances, ratio))
+
+    monkeypatch.setattr(reading_search, "relative_errors", relative)
+    monkeypatch.setattr(reading_search, "larger_p_value", lambda *_: 0.0)
+    levels, one = np.geomspace(0.3, 3.0, 8), torch.ones(1, dtype=torch.float64)
+    denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE(0.3, 1e6))
+    assert _smallest_seen(denoiser, one, levels, torch.zeros(4, 1), torch.ones(4, 1), rng()) == (math.inf, math.inf)
 
 
 @pytest.mark.parametrize(

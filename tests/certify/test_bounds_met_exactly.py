@@ -8,16 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_just_beyond_a_bound import at_zero, erring
-from test_plans_as_shipped import planned, trial
+from test_just_beyond_a_bound import erring
 
 from diffuscope.certify import (
     Limit,
     MeasuredOrder,
     Target,
-    as_shipped_questions,
     asked,
-    clean,
     constant,
     convergence,
     edges,
@@ -36,6 +33,8 @@ from diffuscope.certify.certificate import Certificate
 from diffuscope.certify.chosen_noise import NotChosenError
 from diffuscope.certify.convergence import Budget, Convergence, _cold_start, judged
 from diffuscope.certify.likelihood_calls import Calls
+from diffuscope.certify.likelihood_errors import Place, SharedBudget, measure
+from diffuscope.certify.likelihood_interval import Limits
 from diffuscope.certify.limit import RESOLUTION
 from diffuscope.certify.listed import ListedCertificate
 from diffuscope.denoisers import Guided
@@ -52,12 +51,6 @@ def good(name="a", tone="good"):
 
 def order(value, spread=0.01, errors=(1e-3,) * 6):
     return MeasuredOrder(value, (value - spread, value + spread), STEPS, errors, exact=False)
-
-
-def differences(monkeypatch, module, *values):
-    """Stand-ins for the differences that `module` takes, in turn."""
-    each = iter(values)
-    monkeypatch.setattr(module, "largest_difference", lambda *_: next(each))
 
 
 # orders and limits
@@ -234,131 +227,6 @@ def test_a_sampler_that_draws_once_more_for_other_numbers_of_rows_has_no_chosen_
     assert ask.batching(target, PROBLEM, VE()).verdict == "Not compared: its draws cannot be fixed row by row."
 
 
-# clean data
-
-
-@pytest.mark.parametrize(("part", "tone"), [(1.0, "good"), (0.99, "attention")])
-def test_a_finished_sample_may_be_exactly_as_far_away_as_is_allowed(part, tone, monkeypatch):
-    target = Target("near", at_zero(2.0**-14), 1, False, 1)
-    value = clean.single_point(target, PROBLEM, VE()).value
-    monkeypatch.setattr(clean, "allowed", lambda _: part * value)
-    assert clean.single_point(target, PROBLEM, VE()).tone == tone
-
-
-def missed(target=None):
-    target = target or Target("made", lambda d, x, t, g: x, 1, False, 1)
-    point = torch.tensor([[1.3, -0.7]], dtype=torch.float64)
-    return clean._missed(target, PROBLEM, PROBLEM.denoiser(VE()), point, point)
-
-
-def test_a_state_that_moved_by_exactly_the_rounding_has_not_moved(monkeypatch):
-    monkeypatch.setattr(clean, "allowed", lambda _: 1e-3)
-    for moved, still in ((1e-3, True), (1.01e-3, False)):
-        differences(monkeypatch, clean, clean.LEFT, moved)
-        tone, verdict = missed()
-        assert (tone, "it returns the state of the time before" in verdict) == (
-            "alarm" if still else "attention",
-            still,
-        )
-
-
-def test_what_is_left_exactly_at_the_bounds_is_to_be_noted(monkeypatch):
-    """A ten-thousandth in any case; more if finer steps leave at most half of it."""
-    for error, finer, tone in (
-        (clean.LEFT, 1.0, "attention"), (1.01 * clean.LEFT, 1.0, "alarm"),
-        (0.5, 0.25, "attention"), (0.5, 0.2501, "alarm"),
-    ):  # fmt: skip
-        differences(monkeypatch, clean, error, 1.0)
-        monkeypatch.setattr(clean, "_with_finer_steps", lambda *_, finer=finer: finer)
-        monkeypatch.setattr(clean, "_is_integrated", lambda *_: True)
-        assert missed()[0] == tone
-
-
-def test_a_last_step_may_leave_exactly_what_eulers_does(monkeypatch):
-    target = Target("made", lambda d, x, t, g: x, 1, False, 1)
-    point = torch.tensor([[1.3, -0.7]], dtype=torch.float64)
-    for left, integrated in ((clean.EULERS * 2.0 + clean.LEFT, True), (clean.EULERS * 2.0 + 1.01 * clean.LEFT, False)):
-        differences(monkeypatch, clean, left, 2.0)
-        assert clean._is_integrated(target, PROBLEM, PROBLEM.denoiser(VE()), point) == integrated
-
-
-@pytest.mark.parametrize(("noises", "tone"), [(6.0, "neutral"), (6.01, "alarm")])
-def test_a_sample_six_of_its_noises_away_is_within_its_noise(noises, tone, monkeypatch):
-    differences(monkeypatch, clean, noises)
-    target = Target("made", lambda d, x, t, g: x, 1, False, 1, reaches_zero=False)
-    assert clean.single_point(target, PROBLEM, VE()).tone == tone
-
-
-@pytest.mark.parametrize(
-    ("coarse", "fine", "tone"),
-    [(0.0, clean.CLEAN, "good"), (0.0, 1.01 * clean.CLEAN, "alarm"), (1.0, 0.5, "good"), (1.0, 0.501, "alarm")],
-)
-def test_at_sigma_zero_a_twentieth_may_be_left_or_half_of_what_coarse_steps_leave(coarse, fine, tone, monkeypatch):
-    monkeypatch.setattr(clean, "clean_errors", lambda *_: (coarse, fine))
-    assert clean.last_step(Target("exact", at_zero(0.0), 1, False, 1), PROBLEM, VE()).tone == tone
-
-
-@pytest.mark.parametrize(
-    ("distance", "moved", "verdict"),
-    [
-        (1e-3, 9.0, "The step to clean data is one call"), (1.01e-3, 9.0, "The step to clean data is finite"),
-        (9.0, 1e-3, "It takes no step to clean data"), (9.0, 1.01e-3, "The step to clean data is finite"),
-    ],
-)  # fmt: skip
-def test_the_last_step_is_what_it_equals_up_to_exactly_the_rounding(distance, moved, verdict, monkeypatch):
-    monkeypatch.setattr(clean, "clean_errors", lambda *_: (0.0, 0.0))
-    monkeypatch.setattr(clean, "allowed", lambda _: 1e-3)
-    differences(monkeypatch, clean, distance, moved)
-    assert clean.last_step(Target("exact", at_zero(0.0), 1, False, 1), PROBLEM, VE()).verdict.startswith(verdict)
-
-
-# samplers as they are shipped
-
-
-@pytest.mark.parametrize(("ours", "tone"), [(2 * 0.5 + 10 / 64, "good"), (2 * 0.5 + 10 / 64 + 1e-9, "attention")])
-def test_endpoints_may_err_by_exactly_the_factor_and_ten_tolerances(ours, tone, monkeypatch):
-    monkeypatch.setattr(as_shipped_questions, "FACTOR", 2.0)
-    monkeypatch.setattr(as_shipped_questions, "TOLERANCE", 1 / 64)
-    monkeypatch.setattr(as_shipped_questions, "_endpoint_errors", lambda _: (ours, 0.5))
-    assert as_shipped_questions.branching([trial()]).tone == tone
-
-
-@pytest.mark.parametrize(
-    ("level", "left", "shift", "tone"),
-    [
-        (0.0, 1 / 64, 1 / 64, "good"), (0.0, 1 / 64, 1.01 / 64, "alarm"), (0.0, 1.01 / 64, 0.0, "alarm"),
-        (0.25, 2 * 0.25 + 1 / 64, 0.25 + 0.5 + 1 / 64, "attention"),
-        (0.25, 2 * 0.25 + 1.01 / 64, 0.0, "alarm"), (0.25, 1 / 32, 0.25 + 0.5 + 1.01 / 64, "alarm"),
-    ],
-)  # fmt: skip
-def test_a_single_point_may_end_with_exactly_the_declared_noise(level, left, shift, tone, monkeypatch):
-    """Noise may be twice that of the last level, the shift its shrinkage of 1/2 and its noise; each with 1/64 more."""
-    monkeypatch.setattr(as_shipped_questions, "TOLERANCE", 1 / 64)
-    monkeypatch.setattr(as_shipped_questions, "noise", lambda _: torch.tensor(level))
-    monkeypatch.setattr(as_shipped_questions, "signal", lambda _: torch.tensor(0.5 if level else 1.0))
-    mean = torch.zeros(2).double()
-    spread = torch.eye(2).double() * left**2
-    monkeypatch.setattr(as_shipped_questions, "shipped_gaussian", lambda: SimpleNamespace(mean=mean, eigenvectors=None))
-    monkeypatch.setattr(as_shipped_questions, "Gaussian", lambda *_: SimpleNamespace(mean=mean))
-    monkeypatch.setattr(as_shipped_questions, "marginal", lambda *_: (mean, spread))
-    ended = SimpleNamespace(moments=lambda *_: (mean + shift, spread))
-    monkeypatch.setattr(as_shipped_questions, "affine", lambda *_: ended)
-    found = as_shipped_questions.end([trial(plan=planned(end=level))])
-    assert found.value == left
-    assert found.tone == tone
-
-
-@pytest.mark.parametrize(("stochastic", "tones"), [(False, ("attention", "alarm")), (True, ("attention", "alarm"))])
-def test_a_rate_of_exactly_the_slowest_is_not_too_slow(stochastic, tones, monkeypatch):
-    trials = [trial(steps, discretization=1.0) for steps in (20, 50)]
-    limit = 0.5 if stochastic else as_shipped_questions.SLOW
-    for rate, tone in zip((limit, limit - 1e-9), tones, strict=True):
-        monkeypatch.setattr(as_shipped_questions.np, "polyfit", lambda *_, rate=rate: np.array([-rate, 0.0]))
-        assert as_shipped_questions.convergence(trials, stochastic=stochastic).tone == tone
-    monkeypatch.setattr(as_shipped_questions.np, "polyfit", lambda *_: np.array([-as_shipped_questions.SLOW, 0.0]))
-    assert as_shipped_questions.convergence(trials, stochastic=True).tone == "good"
-
-
 # certificates
 
 
@@ -418,3 +286,49 @@ def test_half_of_the_coarse_bias_may_be_left_by_twice_the_steps(bias, finest, to
     target = Target("made", lambda d, x, t, g: x, None, True, 1, finest=finest)
     found = sample_distribution.distribution_finding(target, mixture(2), target.schedules[0], 3)
     assert found.tone == tone
+
+
+@pytest.mark.parametrize(("tolerance", "tone"), [(0.25, "good"), (0.2499, "alarm")])
+def test_a_likelihood_may_err_by_exactly_the_tolerance(tolerance, tone, monkeypatch):
+    monkeypatch.setattr(Place, "errors", lambda *_, **__: torch.tensor([[0.125, -0.25]]).double())
+    calls, limits = Calls(lambda d, x, t, g: x[:, 0]), Limits(tolerance, 1, 20)
+    assert measure(calls, Place(PROBLEM, VE(), 0.5), limits, SharedBudget(1.0, 1)).tone == tone
+
+
+# grids
+
+
+def test_a_grid_that_was_asked_is_not_asked_again():
+    """Errors that alternate decide nothing: all finer grids are added."""
+    counts = []
+
+    def errors_of(n):
+        counts.append(n)
+        return np.array([1.0 + 0.5 * (-1) ** len(counts)])
+
+    convergence.converge(Target("made", lambda *_: None, 1, False, 1), errors_of, (16, 40, 100, 250), 0.15)
+    assert counts == [16, 40, 100, 250, 400, 630, 1000]
+
+
+@pytest.mark.parametrize(("floor", "last"), [(2.0**-10, 80), (2.0**-10 - 1e-9, 160)])
+def test_a_grid_whose_error_is_ten_floors_is_left_out(floor, last):
+    target = Target("made", lambda *_: None, 1, False, 1, finest=160, floor=floor)
+    sizes = {10: 0.8, 20: 0.4, 40: 0.2, 80: 0.1, 160: 10 * 2.0**-10}
+    found = convergence.converge(target, lambda n: np.array([sizes[n]]), tuple(sizes), 0.15)
+    assert found.order.steps[-1] == last
+
+
+def test_an_end_is_smooth_up_to_exactly_a_hundred_floors(monkeypatch):
+    """Of the three ends of moved starts the last alone is elsewhere; of moved times none is."""
+
+    def smooth(floor):
+        away = torch.tensor([[0.0, 0.125]]).double()
+        ends = iter([0 * away, 0 * away, away, *[0 * away] * 3])
+        monkeypatch.setattr(edges, "noiseless", lambda *_: next(ends))
+        return edges.rounding(Target("made", lambda *_: None, 1, False, 1, floor=floor), PROBLEM, VE())
+
+    value = smooth(0.0).value
+    floor = value / 100
+    assert 100 * floor == value
+    assert smooth(floor).tone == "good"
+    assert smooth(math.nextafter(floor, 0)).tone == "alarm"

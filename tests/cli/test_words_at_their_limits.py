@@ -1,15 +1,22 @@
 """Words, counts and pictures of the command line exactly where one answer passes into another."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from diffuscope.cli import arguments, failures
-from diffuscope.cli.classes import read_classes
+from diffuscope.cli.classes import notes_on_classes, read_classes
 from diffuscope.cli.devices import chosen_device
 from diffuscope.cli.options import TrainOptions, require_range, require_within
-from diffuscope.cli.sample import contact_sheet
+from diffuscope.cli.processes import follows
+from diffuscope.cli.sample import Sample, contact_sheet
+from diffuscope.data import toy_data
+from diffuscope.denoisers import OfClass
 from diffuscope.errors import InputError
+from diffuscope.schedules import VE
+from diffuscope.streams import SEEDS
 
 
 @pytest.mark.parametrize("value", [1, 10**6])
@@ -48,6 +55,64 @@ def test_the_devices_of_a_machine_are_counted_from_zero(monkeypatch):
     assert [chosen_device(f"cuda:{index}").index for index in (0, 1)] == [0, 1]
     with pytest.raises(InputError, match="device: expected cuda:0 to cuda:1, the CUDA devices of this machine"):
         chosen_device("cuda:2")
+
+
+def under_torchrun(monkeypatch, **variables):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "made")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_only_process_of_torchrun_may_name_its_device(monkeypatch):
+    under_torchrun(monkeypatch, LOCAL_WORLD_SIZE="1", LOCAL_RANK="0")
+    assert chosen_device("cuda:1").index == 1
+    under_torchrun(monkeypatch, LOCAL_WORLD_SIZE="2")
+    with pytest.raises(InputError, match="device: expected cpu or cuda, as each process of torchrun has a GPU"):
+        chosen_device("cuda:1")
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_each_process_of_torchrun_has_the_device_of_its_number_also_if_there_is_none(rank, monkeypatch):
+    """That there are two devices alone is told later, once for all processes."""
+    under_torchrun(monkeypatch, LOCAL_WORLD_SIZE="4", LOCAL_RANK=str(rank))
+    assert chosen_device("cuda").index == rank
+
+
+def test_process_zero_speaks_and_the_first_after_it_follows(monkeypatch):
+    for rank, silent in (("0", False), ("1", True)):
+        under_torchrun(monkeypatch, RANK=rank)
+        assert follows() == silent
+
+
+class Two:
+    """A model of two classes."""
+
+    schedule, classes = VE(), 2
+
+    def __call__(self, x_t, t, y=None):  # noqa: ARG002
+        return x_t
+
+
+@pytest.mark.parametrize(("labels", "text"), [([0, 0], "all of the data"), ([0, 1], "all of the data, with 2 labels")])
+def test_one_label_is_not_counted(labels, text):
+    data = replace(toy_data("two-moons", n_train=40, n_heldout=40), train_labels=torch.tensor(labels * 20))
+    (note,) = notes_on_classes(OfClass(Two(), 1), data)
+    assert note.startswith(f"the model was audited as class 1, against {text}")
+    assert ("--classes 1" in note) == (len(set(labels)) > 1)
+
+
+@pytest.mark.parametrize("label", [0, SEEDS - 1])
+def test_classes_of_samples_are_numbers_from_zero_up_to_63_bits(label, monkeypatch):
+    reached = []
+    monkeypatch.setattr("diffuscope.cli.sample.writing", lambda *_: reached.append(label) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Sample("module:model", classes=(label,)).run()
+    assert reached == [label]
+    for beyond in (-1, SEEDS):
+        with pytest.raises(InputError, match=f"classes: expected whole numbers >= 0, got {label} {beyond}"):
+            Sample("module:model", classes=(label, beyond)).run()
 
 
 @pytest.mark.parametrize(("width", "scale"), [(3, 200), (799, 1), (900, 1)])

@@ -8,12 +8,17 @@ import torch
 
 from diffuscope.audit import Settings, Subject
 from diffuscope.audit.no_model import NoModel
+from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian
 from diffuscope.findings import Chart, Line, Rule
 from diffuscope.monitor import Look, Monitor, scalars
+from diffuscope.monitor import look as looking
 from diffuscope.monitor.page import monitor_page
 from diffuscope.monitor.record import Record, read_looks
 from diffuscope.report import Section, Table
+from diffuscope.schedules import VE
+from numbers_in_tests import rng
 
 DATA = torch.arange(80.0).reshape(40, 2), torch.arange(60.0).reshape(30, 2) + 0.5
 
@@ -158,3 +163,29 @@ def test_what_a_monitor_says_of_an_error_is_one_line_of_300_characters():
     assert said.startswith("ValueError: a b a b")
     assert len(said) == 300
     assert (of_code.step, of_code.look, of_code.level, of_code.stop) == (5, 1, 0.005, False)
+
+
+@pytest.mark.parametrize(("examples", "whole"), [(4, True), (5, False)])
+def test_as_many_examples_as_are_compared_stay_in_their_order(examples, whole, monkeypatch):
+    monkeypatch.setattr(looking, "LARGEST_SAMPLE", 4)
+    x = torch.arange(float(examples))[:, None]
+    found = looking._some(x, rng())
+    assert (found is x, len(found)) == (whole, 4)
+
+
+@pytest.mark.parametrize(("now", "looks"), [(4.0, 2), (3.99, 1)])
+def test_a_look_may_take_exactly_what_is_left_of_the_budget(now, looks, monkeypatch):
+    """Half of the time: of four seconds one is spent, and the next look is expected to take another."""
+    clock = [0.0]
+    monkeypatch.setattr("diffuscope.monitor.callback.time.monotonic", lambda: clock[0])
+    made = monitor(every=1, budget=0.5)
+
+    def looked(_, step: int) -> Look:
+        clock[0] += 1.0
+        return look(step, seconds=1.0)
+
+    monkeypatch.setattr(made, "_look", looked)
+    made(1, ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE()))
+    clock[0] = now
+    made(2, ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE()))
+    assert len(made.looks) == looks

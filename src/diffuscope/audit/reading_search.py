@@ -181,14 +181,14 @@ def _smallest_seen(
 
         def mistold(ratio: float) -> Float[ndarray, " _"]:
             # noise of `ratio` as if it were factor times as much
-            errors = relative_errors(given, {"": READINGS[DATA]}, factor * ratio, clean, noise / factor, variances)[0]
-            return errors * (gaussian_error(variances, factor * ratio) / gaussian_error(variances, ratio))
+            return relative_errors(given, {"": READINGS[DATA]}, factor * ratio, clean, noise / factor, variances)[0]
 
         wrong = np.stack([mistold(float(ratio)) for ratio in levels])
         told = (wrong < LARGEST).all(1)  # no level beyond the ends of the schedule can be told
         if not told.any():
             return 0.0
-        wrong, same = wrong[told], right[told]
+        scale = [gaussian_error(variances, factor * r) / gaussian_error(variances, r) for r in levels[told].tolist()]
+        wrong, same = wrong[told] * np.array(scale)[:, None], right[told]
         return error_ratio(wrong, same) if larger_p_value(wrong, same, rng) < SIGNIFICANT else 0.0
 
     def smallest(least: float) -> float:
