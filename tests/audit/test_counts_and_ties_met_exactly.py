@@ -273,10 +273,10 @@ class Fickle:
     def __init__(self, wrong, off):
         self.wrong, self.off, self.calls = wrong, off, 0
 
-    def __call__(self, x, t):
+    def __call__(self, x_t, t):
         self.calls += 1
-        case = "times" if t.ndim else "again" if len(x) == 4 and self.calls > 1 else "alone" if len(x) == 3 else ""
-        return torch.ones_like(x) - self.off * (case == self.wrong)
+        case = "times" if t.ndim else "again" if len(x_t) == 4 and self.calls > 1 else "alone" if len(x_t) == 3 else ""
+        return torch.ones_like(x_t) - self.off * (case == self.wrong)
 
 
 @pytest.mark.parametrize("wrong", ["again", "alone", "times"])

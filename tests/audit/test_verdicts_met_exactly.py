@@ -21,6 +21,7 @@ from diffuscope.audit.column_shares import MOST_DRAWN, MOST_NAMED, _power, colum
 from diffuscope.audit.component_levels import EMERGED, ComponentLevels
 from diffuscope.audit.entropy_budget import information_findings
 from diffuscope.audit.frechet_ratio import BAR
+from diffuscope.audit.judged_quality import Judged
 from diffuscope.audit.membership import findings as membership_findings
 from diffuscope.audit.questions import loss, order, quality, wiring
 from diffuscope.audit.reading_search import EXPLAINS
@@ -182,7 +183,7 @@ def test_samples_at_exactly_the_bar_are_close():
 @pytest.mark.parametrize(("ratio", "tone"), [(5.0, "attention"), (5.0 + 1e-9, "alarm")])
 def test_samples_exactly_as_far_as_a_planted_fault_are_not_farther_than_every_one(ratio, tone):
     faults = {"a blur": distance(5.0, error=0.0), "one class": distance(3.0, error=0.0)}
-    found = quality_of(judged(distance(ratio, error=0.0), **faults))
+    found = quality_of(Judged("labels", distance(ratio, error=0.0), faults))
     assert found.tone == tone
     assert ("farther than every planted fault" in found.verdict) == (tone == "alarm")
 

@@ -38,14 +38,15 @@ from diffuscope.certify.likelihood_interval import Limits
 from diffuscope.certify.limit import RESOLUTION
 from diffuscope.certify.listed import ListedCertificate
 from diffuscope.denoisers import Guided
-from diffuscope.findings import Finding
+from diffuscope.findings import Finding, Tone
+from diffuscope.report import Table
 from diffuscope.samplers import DDIM
 from diffuscope.schedules import VE, VP
 
 PROBLEM, STEPS = unequal_gaussian(), (16, 25, 40, 63, 100, 160)
 
 
-def good(name="a", tone="good"):
+def good(name="a", tone: Tone = "good"):
     return Finding(name=name, title="", value=1.0, unit="", verdict="So.", tone=tone)
 
 
@@ -59,7 +60,7 @@ def order(value, spread=0.01, errors=(1e-3,) * 6):
 @pytest.mark.parametrize(("declared", "text"), [(1, "as declared (1)"), (2, "as declared (2)")])
 def test_an_order_above_the_declared_one_by_exactly_the_tolerance_is_as_declared(declared, text):
     right = Limit(1e-5, 1e-6, 1e-3)
-    target = Target("made", lambda *_: None, declared, False, 1)
+    target = Target("made", lambda d, x, t, g: x, declared, False, 1)
     assert text in judged(Convergence(order(declared + 0.25), right), target, 0.25).verdict
     above = judged(Convergence(order(declared + 0.2501), right), target, 0.25).verdict
     assert f"above the declared {declared}" in above
@@ -67,7 +68,7 @@ def test_an_order_above_the_declared_one_by_exactly_the_tolerance_is_as_declared
 
 def test_a_cold_start_is_told_of_orders_nearer_to_two_than_twice_the_tolerance(monkeypatch):
     monkeypatch.setattr(convergence, "STRONG_TOLERANCE", 0.125)
-    multistep = Target("made", lambda *_: None, 3, False, 1)
+    multistep = Target("made", lambda d, x, t, g: x, 3, False, 1)
     assert [_cold_start(multistep, value) for value in (1.75, 2.25)] == ["", ""]
     assert "order 2" in _cold_start(multistep, 2.2499)
 
@@ -77,7 +78,7 @@ def test_a_cold_start_is_told_of_orders_nearer_to_two_than_twice_the_tolerance(m
 )
 def test_a_target_that_accepts_the_finest_grid_would_need_a_finer_one(finest, need):
     found = Convergence(order(1.0, spread=2.0), Limit(1e-5, 1e-6, 1e-3))
-    assert need in judged(found, Target("made", lambda *_: None, 2, False, 1, finest=finest), 0.15).verdict
+    assert need in judged(found, Target("made", lambda d, x, t, g: x, 2, False, 1, finest=finest), 0.15).verdict
 
 
 def test_time_is_spent_after_the_last_second_not_at_it(monkeypatch):
@@ -234,6 +235,7 @@ def test_a_sampler_that_draws_once_more_for_other_numbers_of_rows_has_no_chosen_
 def test_a_table_of_ten_errors_is_open(rows, folded):
     found = Certificate(sampler_target(DDIM()), (good(),), {"one": [(k + 1, k + 1, 0.1) for k in range(rows)]})
     table = found._errors().blocks[-1]
+    assert isinstance(table, Table)
     assert table.folded == folded
 
 
@@ -306,13 +308,13 @@ def test_a_grid_that_was_asked_is_not_asked_again():
         counts.append(n)
         return np.array([1.0 + 0.5 * (-1) ** len(counts)])
 
-    convergence.converge(Target("made", lambda *_: None, 1, False, 1), errors_of, (16, 40, 100, 250), 0.15)
+    convergence.converge(Target("made", lambda d, x, t, g: x, 1, False, 1), errors_of, (16, 40, 100, 250), 0.15)
     assert counts == [16, 40, 100, 250, 400, 630, 1000]
 
 
 @pytest.mark.parametrize(("floor", "last"), [(2.0**-10, 80), (2.0**-10 - 1e-9, 160)])
 def test_a_grid_whose_error_is_ten_floors_is_left_out(floor, last):
-    target = Target("made", lambda *_: None, 1, False, 1, finest=160, floor=floor)
+    target = Target("made", lambda d, x, t, g: x, 1, False, 1, finest=160, floor=floor)
     sizes = {10: 0.8, 20: 0.4, 40: 0.2, 80: 0.1, 160: 10 * 2.0**-10}
     found = convergence.converge(target, lambda n: np.array([sizes[n]]), tuple(sizes), 0.15)
     assert found.order.steps[-1] == last
@@ -325,7 +327,7 @@ def test_an_end_is_smooth_up_to_exactly_a_hundred_floors(monkeypatch):
         away = torch.tensor([[0.0, 0.125]]).double()
         ends = iter([0 * away, 0 * away, away, *[0 * away] * 3])
         monkeypatch.setattr(edges, "noiseless", lambda *_: next(ends))
-        return edges.rounding(Target("made", lambda *_: None, 1, False, 1, floor=floor), PROBLEM, VE())
+        return edges.rounding(Target("made", lambda d, x, t, g: x, 1, False, 1, floor=floor), PROBLEM, VE())
 
     value = smooth(0.0).value
     floor = value / 100
