@@ -23,7 +23,6 @@ from diffuscope.audit import (
     label_shares,
     leaked,
     manners,
-    measure,
     references,
     shared_neighbors,
     unexplained_variance,
@@ -184,16 +183,6 @@ def test_exactly_as_many_features_as_are_affordable_are_kept(affordable, name):
 
 
 # shares
-
-
-def test_the_range_of_a_share_leaves_out_what_is_as_rare_as_the_tail(monkeypatch):
-    """Three of three samples and none of three fresh examples: a probability of 1/20."""
-    exact = measure.at_least(3, 0, 3, 3)
-    assert exact == pytest.approx(1 / 20)
-    for tail, high in ((exact, 200 / 3), (math.nextafter(exact, 0), 100.0)):
-        monkeypatch.setattr(measure, "TAIL", tail)
-        found = measure.share_measure("", np.zeros(3, bool), np.zeros(3, bool), copies="high", meaning="")
-        assert found.high == pytest.approx(high)
 
 
 def test_copies_alone_that_are_found_with_exactly_the_power_are_the_share_that_is_found():
