@@ -82,6 +82,12 @@ def test_classes_of_an_edm_network_are_one_hot_rows_and_none_is_a_row_of_zeros()
     assert OfClass(denoiser, 1).event_shape == SHAPE
 
 
+def test_a_wrapper_is_an_object_not_its_class():
+    for given, kind in ((Wrapper, "type"), ("k", "str")):
+        with pytest.raises(InputError, match=rf"^model: expected a wrapper called as .*, got {kind}$"):
+            from_k_diffusion(given, event_shape=SHAPE)
+
+
 class Wrapper(nn.Module):
     """What every wrapper of k-diffusion is: D from (x, sigma), with a table of levels."""
 

@@ -193,6 +193,9 @@ def test_a_drift_at_the_bar_and_an_error_at_its_limit_are_not_told():
     assert drift_finding(at_the_bar).tone == "neutral"
     drift[2] = 1.01 * DRIFT
     assert skill(drift=drift, drift_error=error).largest_drift == (2, 0)
+    drift[:, 0] = 0.1, -0.2, 0.3, 0.0
+    within = skill(drift=drift, drift_error=np.array([[0.1], [0.1], [0.2], [0.1]]))
+    assert (within.largest_drift, drift_finding(within).tone) == ((1, 0), "good")  # 0.1 within three standard errors
     isotropic = skill().isotropic
     assert not skill(low=WORSE * isotropic).worse.any()
     ends = np.array([MATTERS[1], 1.0, MATTERS[0], 0.1])

@@ -1,6 +1,7 @@
 """The guided flow of two Gaussians: closed forms where there are any, a fine integration of the denoiser elsewhere."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +110,13 @@ def test_the_end_without_noise_is_the_limit_of_little_noise():
     end = guided.flow(x, RectifiedFlow(), 1.0, 0.0)
     gaps = [float((guided.flow(x, RectifiedFlow(), 1.0, s) - end).abs().max()) for s in (1e-3, 1e-4)]
     assert gaps[1] < 0.11 * gaps[0]
+
+
+def test_a_flow_that_cannot_be_integrated_is_refused(monkeypatch):
+    failed = SimpleNamespace(success=False, message="the step is too small")
+    monkeypatch.setattr("scipy.integrate.solve_ivp", lambda *_, **__: failed)
+    with pytest.raises(InputError, match=r"^s: the guided flow cannot be integrated to there \(the step is too small"):
+        GuidedGaussian(CONDITIONAL, FREE, 3.0).flow(starts(VP(), 1.0), VP(), 1.0, 0.1)
 
 
 def test_float32_states_come_back_as_float32_to_rounding():

@@ -96,6 +96,16 @@ def test_on_a_line_the_rate_is_kramers_and_smoluchowskis() -> None:
     assert found.at(2.0) == pytest.approx(found.prefactor * math.exp(-6.25), rel=1e-6)
 
 
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_path_to_the_left_costs_as_much_as_its_mirror_image_to_the_right(side: float) -> None:
+    """2 (U(0) - U(1)) / 2D: of U = x^4/4 - x^2/2 and D = 1/2 one half; all momenta have the sign of the motion."""
+    dynamics = Dynamics(lambda x: x - x**3, 0.5)
+    a, s = (fixed_point(dynamics, torch.tensor([at])) for at in (side, 0.0))
+    path = instanton(dynamics, a, s)
+    assert float(path.momenta.sign().unique()) == -side
+    assert curvatures(dynamics, a, s, path).barrier == pytest.approx(0.5, rel=1e-6)
+
+
 def test_under_noise_in_the_velocity_alone_the_general_rate_is_kramers() -> None:
     def kicked(z: Tensor) -> Tensor:
         return torch.stack([z[:, 1], z[:, 0] - z[:, 0] ** 3 - 2 * z[:, 1]], 1)

@@ -50,7 +50,7 @@ class Skill:
     @property
     def largest_drift(self) -> tuple[int, int]:
         """The level and channel of the largest drift beyond its sampling error, of those that matter if any is told."""
-        sure = np.maximum(np.abs(self.drift) - 3 * self.drift_error, 0)
+        sure = np.abs(self.drift) - 3 * self.drift_error
         if (sure[self.matters] > DRIFT).any():
             sure = np.where(self.matters[:, None], sure, 0)
         level, channel = np.unravel_index(int(sure.argmax()), sure.shape)

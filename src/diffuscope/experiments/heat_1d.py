@@ -127,7 +127,7 @@ def backward(part: Part) -> str:
     best = best_anti_diffusion(blurred, SEVERE / 2, data)
     beyond = anti_diffuse(blurred, SEVERE / 2, best.cutoff + 1)
     scored = with_score(SEVERE, rough)
-    wave = torch.cos(2 * math.pi * 20 * (grid.centers() + 12) / 24)
+    wave = torch.cos(2 * math.pi * 20 * grid.centers() / 24)
     back = anti_diffuse(Density(grid, ROUGHNESS * wave), 0.1, 8.0).density.values
     growth = float((back @ wave) / (wave @ wave)) / ROUGHNESS
     averages = Density(grid, grid.averages(lambda x: PAIR.log_prob(x, 1.0, 1e-3)))  # what finite volumes carry

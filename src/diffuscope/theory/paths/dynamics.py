@@ -269,7 +269,7 @@ def _checked_matrix(D: Tensor) -> None:
     if D.ndim == 2 and not torch.allclose(D, D.mT, rtol=1e-12, atol=0):
         raise InputError("diffusion: expected a symmetric matrix D = G G^T / 2 (was G itself given?)")
     least, largest = (float(end) for end in _ends(D))
-    if least < -SILENT * abs(largest) or largest <= 0:
+    if least < -SILENT * largest or largest <= 0:
         raise InputError(f"diffusion: expected D = G G^T / 2 >= 0 and not zero, got one with eigenvalue {least:.3g}")
 
 
