@@ -98,11 +98,12 @@ def test_on_a_line_the_rate_is_kramers_and_smoluchowskis() -> None:
 
 @pytest.mark.parametrize("side", [-1.0, 1.0])
 def test_a_path_to_the_left_costs_as_much_as_its_mirror_image_to_the_right(side: float) -> None:
-    """2 (U(0) - U(1)) / 2D: of U = x^4/4 - x^2/2 and D = 1/2 one half; all momenta have the sign of the motion."""
-    dynamics = Dynamics(lambda x: x - x**3, 0.5)
-    a, s = (fixed_point(dynamics, torch.tensor([at])) for at in (side, 0.0))
+    """(U(0) - U(1)) / D, one half; the momenta have the sign of the motion along x, and are 0 along y."""
+    dynamics = Dynamics(lambda x: torch.stack([x[:, 0] - x[:, 0] ** 3, -x[:, 1]], 1), 0.5)
+    a, s = (fixed_point(dynamics, torch.tensor([at, 0.0])) for at in (side, 0.0))
     path = instanton(dynamics, a, s)
-    assert float(path.momenta.sign().unique()) == -side
+    assert float(path.momenta[:, 0].sign().unique()) == -side
+    assert float(path.momenta[:, 1].abs().max()) == 0
     assert curvatures(dynamics, a, s, path).barrier == pytest.approx(0.5, rel=1e-6)
 
 
