@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from commands_in_tests import refused, run
+from diffuscope.errors import InputError
 
 
 def rows(n, seed):
@@ -124,3 +125,33 @@ def test_a_new_category_is_a_note_and_a_point_of_its_own(table):
     found = audited(table, samples="new.csv")
     assert any("Bergen" in note for note in found["notes"])
     assert found["verdict"]["word"] != "sound"
+
+
+MODEL = """
+import torch
+from diffuscope.denoisers import ExactDenoiser
+from diffuscope.exact import Gaussian
+from diffuscope.schedules import VE
+
+model = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE())
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "whose"),
+    [(["--samples", "samples.npy"], "the generator"), (["--model", "their_model:model"], "the model")],
+)
+def test_who_must_not_have_seen_a_random_part_of_the_data_is_said(options, whose, tmp_path, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise InputError("data: enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for step in ("audit_samples", "audit_model"):
+        monkeypatch.setattr(f"diffuscope.cli.audit.{step}", stopped)
+    (tmp_path / "their_model.py").write_text(MODEL)
+    for name, n in (("train", 100), ("samples", 30)):
+        np.save(f"{name}.npy", np.random.default_rng(n).normal(size=(n, 2)).clip(-4, 4))
+    with pytest.raises(SystemExit):
+        run("audit", "--data", "train.npy", "--data-range", -4, 4, *options)
+    assert f"a random part of --data; if {whose} was trained on all of it" in capsys.readouterr().err

@@ -276,15 +276,16 @@ def test_a_range_is_mapped_affinely():
 # spectra
 
 
-def test_a_spectrum_is_drawn_with_its_tail_and_its_explained_share():
-    """Eigenvalues 5 and 2 of 4 dimensions, 0.5 for the others: sums 5, 7, 7.5, 8."""
+@pytest.mark.parametrize("unit", [1.0, 1 / 16])
+def test_a_spectrum_is_drawn_with_its_tail_and_its_explained_share(unit):
+    """Eigenvalues 5 and 2 of 4 dimensions, 0.5 for the others: sums 5, 7, 7.5, 8; in whatever unit."""
     vectors = torch.eye(4, dtype=torch.float64)[:, :2]
-    gaussian = Gaussian(torch.zeros(4).double(), vectors, torch.tensor([5.0, 2.0]).double(), 0.5)
+    gaussian = Gaussian(torch.zeros(4).double(), vectors, unit * torch.tensor([5.0, 2.0]).double(), 0.5 * unit)
     variance, explained = spectrum_chart(gaussian).panels
     (eigenvalues,), (share,) = variance.marks, explained.marks
     assert isinstance(eigenvalues, Line)
     assert isinstance(share, Line)
-    assert (eigenvalues.x, eigenvalues.y) == ((1, 2, 3, 4), (5.0, 2.0, 0.5, 0.5))
+    assert (eigenvalues.x, eigenvalues.y) == ((1, 2, 3, 4), (5 * unit, 2 * unit, unit / 2, unit / 2))
     assert share.y == pytest.approx((5 / 8, 7 / 8, 7.5 / 8, 1))
     assert (variance.x_log, variance.y_log, explained.x_log, explained.y_log) == (True, True, True, False)
     assert explained.y_range == (0.0, 1.02)

@@ -168,10 +168,10 @@ def test_the_jacobian_is_the_posterior_covariance(law):
 
 
 def test_the_gibbs_denoiser_has_the_jacobian_of_its_chains():
-    process, t = LevyProcess(GaussianJumps(0.8), 4), 0.5
+    process, t = LevyProcess(GaussianJumps(0.8), 4), 0.8
     x_t = torch.ones(1, 4, dtype=torch.float64, requires_grad=True)
     denoiser = GibbsDenoiser(process, VE(), sweeps=4, burn_in=0)
-    gain, _ = gaussian_posterior(process, torch.full((4,), 4.0).double())
+    gain, _ = gaussian_posterior(process, torch.full((4,), 0.8**-2).double())
     v = torch.arange(4.0, dtype=torch.float64)[None]
     torch.testing.assert_close(denoiser(x_t, t), torch.ones(1, 4).double() @ gain.T)
     torch.testing.assert_close(torch.autograd.grad((denoiser(x_t, t) * v).sum(), x_t)[0], v @ gain)

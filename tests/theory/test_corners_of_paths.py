@@ -46,6 +46,13 @@ def test_edges_are_joined_in_pieces_by_their_lengths_and_their_numbers_add() -> 
     assert short.curve[:, 0].diff().tolist() == pytest.approx([0.01] * 10 + [3.9 / 50] * 50)
 
 
+def test_an_edge_along_the_drift_keeps_two_pieces_where_the_others_need_all(monkeypatch) -> None:
+    """Ten for the shorter one are more than five together."""
+    monkeypatch.setattr(through_fixed_points, "_relaxation", lambda *_: True)
+    few = _joined(WIND, [curve(0.0, 1.0), curve(1.0, 3.0)], 5)
+    assert few.curve[:, 0].diff().tolist() == pytest.approx([0.1] * 10 + [1.0] * 2)
+
+
 def test_a_curve_with_corners_is_preferred_where_it_is_less_or_the_smooth_one_is_rounded_off() -> None:
     smooth = curve(0.0, 2.0, action=2.0)  # nodes at distances of one half
 
