@@ -104,9 +104,8 @@ PARTS = [
 
 # longer than the others by far; tests of their experiments' formulas run by default
 HEAVY = {
-    "two-unit-network-short", "rates-maier-stein", "rates-kinetic", "variance-on-digits-spread",
-    "variance-on-digits-novelty", "darcy-sparse-own", "feature-kernel-trained-models", "perturbation-closed-form",
-    "teleport-levels", "feature-kernel-geometry", "maier-stein-durations", "two-unit-network-slow", "cross-why",
+    "two-unit-network-short", "variance-on-digits-spread", "darcy-sparse-own", "feature-kernel-trained-models",
+    "maier-stein-durations", "two-unit-network-slow", "cross-why",
 }  # fmt: skip
 
 

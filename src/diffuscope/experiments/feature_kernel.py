@@ -148,6 +148,7 @@ def trained_models(part: Part) -> str:
         how_to_read="Standard deviation of the score over training runs, F = 256, P = 64 F: models with "
         "their 95% band, theory, and the theory without misfit and ridge. At t = 0.1 the noise is largest between "
         "the examples.",
+        shared_y=True,
     )
     last, first = found[256][-1].kernel, found[256][0]
     return (
@@ -226,7 +227,7 @@ def geometry(part: Part) -> str:
         trained, low, high = edge_over_center(features, part.generator)
         least[name] = (float(theory.min()), float(theory.max()))
         curves = line(PLANE_TIMES, trained, "trained models", low=low, high=high), line(PLANE_TIMES, theory, "theory")
-        panels.append(Panel(name, "time t", "variance: edge / center", (*curves, Rule(1)), y_log=True))
+        panels.append(Panel(name, "time t", "variance: edge / center", (*curves, Rule(1)), x_log=True, y_log=True))
         maps.append(noise_map(name, kernel))
         text.append(f"{name} {', '.join(f'{r:.2f}' for r in theory.tolist())}")
     because = "more noise at the middle of an edge than at the center, at each of four times"
