@@ -105,7 +105,7 @@ PARTS = [
 # longer than the others by far; tests of their experiments' formulas run by default
 HEAVY = {
     "two-unit-network-short", "variance-on-digits-spread", "darcy-sparse-own", "feature-kernel-trained-models",
-    "maier-stein-durations", "two-unit-network-slow", "cross-why",
+    "variance-on-digits-novelty", "maier-stein-durations", "two-unit-network-slow", "cross-why",
 }  # fmt: skip
 
 
