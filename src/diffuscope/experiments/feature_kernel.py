@@ -201,7 +201,7 @@ def profile(compared: Compared, k: int) -> Panel:
     curves = {"theory": compared.kernel, "C alone": compared.kernel.of_posterior_alone}
     marks = [line(x, theoretical(kernel)[k].sqrt(), name) for name, kernel in curves.items()]
     marks.append(line(x, measured, "trained models", low=low, high=high))
-    return Panel(f"t = {AT[k]:g}", "x", "standard deviation of the score", tuple(marks))
+    return Panel(f"t = {AT[k]:g}", "x", "standard deviation of the score", tuple(marks), y_log=True)
 
 
 SQUARE = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
