@@ -336,9 +336,9 @@ def test_a_coordinate_at_the_end_of_a_box_is_in_its_last_cell() -> None:
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_fixed_point_is_at_least_two_nodes_from_either_edge(from_low: int, inside: bool, axis: int) -> None:
     """Nine nodes at distances of 1."""
-    moved, centered = (-from_low, 8 - from_low), (-4, 4)
-    box = (*moved, *centered) if axis == 0 else (*centered, *moved)
-    call = lambda: quasipotential(FALLING, double(0.0, 0.0), tuple(map(float, box)), 9, reach=1)  # noqa: E731
+    low, high = float(-from_low), float(8 - from_low)
+    box = (low, high, -4.0, 4.0) if axis == 0 else (-4.0, 4.0, low, high)
+    call = lambda: quasipotential(FALLING, double(0.0, 0.0), box, 9, reach=1)  # noqa: E731
     assert accepted(call, "at least two nodes from the edge") is inside
 
 
