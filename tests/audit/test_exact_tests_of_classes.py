@@ -33,3 +33,8 @@ def test_the_smallest_share_of_strays_is_the_first_that_fishers_test_finds():
         first = next(k for k in range(8) if p[k] < level)
         assert smallest_share(0, 100, 100, level) == pytest.approx(first / 100, rel=1e-12)
     assert smallest_share(0, 100, 1, 0.005) == math.inf
+
+
+def test_one_stray_of_a_hundred_is_the_smallest_share_that_is_tried():
+    """C(100, 1) / C(200, 1) = 1/2."""
+    assert smallest_share(0, 100, 100, 0.5001) == 0.01

@@ -1,12 +1,14 @@
 """Held-out examples in other units than training examples are told, and honest splits are not accused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from audit_subjects import digits
 from diffuscope.audit import Settings, Subject, audit_model, audit_samples
-from diffuscope.audit.heldout_units import heldout_units, heldout_units_finding
+from diffuscope.audit.heldout_units import ALIKE, HeldoutUnits, heldout_units, heldout_units_finding
 from diffuscope.audit.no_model import NoModel
 from diffuscope.by_parts import extremes
 from diffuscope.data import DataSet
@@ -33,6 +35,14 @@ def told(train, heldout, **groups):
     found = heldout_units_finding(compared(train, heldout, **groups), "wiring")
     assert found.name == "wiring.heldout_units"
     return found.tone, found.verdict
+
+
+@pytest.mark.parametrize(("after", "value"), [(0.5, 6.0), (0.0, 3e6)])
+def test_the_number_of_the_card_is_how_much_nearer_the_map_brings_them(after, value):
+    """Of distances that were 3; examples that repeat training examples under the map are not infinitely nearer."""
+    units = replace(ALIKE, name="values in [0, 1]", written="data = value", nearer=1.0, before=3.0, after=after)
+    card = heldout_units_finding(HeldoutUnits(units=units, shifted=(0, 100), spread=(0, 100)), "wiring")
+    assert card.value == pytest.approx(value, rel=1e-12)
 
 
 @pytest.mark.parametrize("exchanged", [False, True])

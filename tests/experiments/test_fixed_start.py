@@ -185,3 +185,15 @@ def test_the_orders_of_the_frozen_denoiser_are_the_published_ones():
     claims = {claim.name: claim.value for claim in order_in_full().claims}
     assert claims["order-0"] == pytest.approx(0.997, abs=1e-3)
     assert claims["order-2"] == pytest.approx(0.993, abs=1e-3)
+
+
+def test_the_curve_of_ddim_is_the_error_of_its_affine_map():
+    """Of x/alpha - m each step of w = sigma/alpha to w' keeps (s^2 + w w') / (s^2 + w^2), on data N(m, s^2)."""
+    curve = order_in_full().charts[0].panels[0].marks[0]
+    spread, expected = 0.5**2, []
+    for count in fixed_start.STEPS:
+        w = fixed_start.OU.noise_to_signal(log_snr_times(fixed_start.OU, 1.5, 1e-3, count)).double()
+        kept = float(((spread + w[:-1] * w[1:]) / (spread + w[:-1] ** 2)).prod()) ** 2 * float(spread + w[0] ** 2)
+        exact = spread + float(w[-1]) ** 2
+        expected.append(abs(kept - exact) * math.exp(-2e-3))  # alpha^2 at t = 1e-3; the mean is exact
+    assert list(curve.y) == pytest.approx(expected, rel=1e-9)
