@@ -172,8 +172,8 @@ def test_stored_samples_are_compared_without_the_mean_of_the_data():
     assert found.cosines == pytest.approx(np.array([[0.0, 0.0], [root, root]]))
     assert found.memorizers == pytest.approx([root, -1.0])
     assert found.nearest == pytest.approx([1.0, root])  # to (1, 0) and (0, -1)
-    assert found.second_nearest == pytest.approx([0.0, 0.0])
-    assert found.heldout_nearest == pytest.approx([0.0, -root])
+    assert found.second_nearest == pytest.approx([0.0, 0.0], abs=1e-15)
+    assert found.heldout_nearest == pytest.approx([0.0, -root], abs=1e-15)
     assert found.matter.tolist() == [True, True]
     assert found.ratios == pytest.approx([3.0, 0.4], rel=1e-6)
 

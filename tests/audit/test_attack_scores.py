@@ -111,7 +111,7 @@ def test_difficulty_does_not_depend_on_which_examples_are_training_examples():
     levels = noise_levels(ExactDenoiser(TRUTH, VE()), 1.0, 4)
     order = torch.arange(200).reshape(100, 2).flip(1).flatten()
     here, there = (difficulty(rows, noise, levels, VE()) for rows in (x, x[order]))
-    assert torch.allclose(here[order], there, rtol=1e-5)
+    assert torch.allclose(here[order], there, rtol=1e-5, atol=0)
 
 
 def test_the_references_of_difficulty_have_the_moments_of_the_examples():
@@ -121,7 +121,7 @@ def test_the_references_of_difficulty_have_the_moments_of_the_examples():
     for made in (isotropic, few):
         assert torch.allclose(made.mean, full.mean, atol=1e-6)
         assert made.trace == pytest.approx(full.trace, rel=1e-6)
-    assert torch.allclose(few.eigenvalues, full.truncate(2).eigenvalues, rtol=1e-6)
+    assert torch.allclose(few.eigenvalues, full.truncate(2).eigenvalues, rtol=1e-6, atol=0)
 
 
 def test_groups_are_averaged_over_as_many_examples_on_both_sides():

@@ -59,10 +59,14 @@ def test_a_problem_is_the_same_in_every_schedule(problem: OracleProblem, schedul
     times = problem.times(schedule, 7)
     assert len(times) == 8
     ratios = schedule.noise_to_signal(times)
-    assert torch.allclose(ratios[[0, -1]], torch.tensor([problem.high, problem.low], dtype=torch.float64), rtol=1e-9)
-    assert torch.allclose(ratios[1:] / ratios[:-1], ratios[1] / ratios[0], rtol=1e-9)
-    assert torch.allclose(problem.start(schedule) / schedule.alpha(times[0]), problem.start(VE()), rtol=1e-12)
-    assert torch.allclose(problem.exact_end(schedule) / schedule.alpha(times[-1]), problem.exact_end(VE()), rtol=1e-12)
+    assert torch.allclose(
+        ratios[[0, -1]], torch.tensor([problem.high, problem.low], dtype=torch.float64), rtol=1e-9, atol=0
+    )
+    assert torch.allclose(ratios[1:] / ratios[:-1], ratios[1] / ratios[0], rtol=1e-9, atol=0)
+    assert torch.allclose(problem.start(schedule) / schedule.alpha(times[0]), problem.start(VE()), rtol=1e-12, atol=0)
+    assert torch.allclose(
+        problem.exact_end(schedule) / schedule.alpha(times[-1]), problem.exact_end(VE()), rtol=1e-12, atol=0
+    )
 
 
 def test_the_problems_that_the_certifier_uses_have_the_dimensions_they_say():

@@ -26,8 +26,8 @@ def test_input_and_target_of_the_network_have_unit_variance_at_every_time(schedu
     input_variance = c.c_in**2 * (alpha**2 * SIGMA_DATA**2 + sigma**2)
     # target (x_0 - c_skip x_t) / c_out, with x_t = alpha x_0 + sigma eps; 1 - c_skip alpha cancels at small sigma
     target_variance = ((1 - c.c_skip * alpha) ** 2 * SIGMA_DATA**2 + c.c_skip**2 * sigma**2) / c.c_out**2
-    assert torch.allclose(input_variance, torch.ones_like(t), rtol=1e-12)
-    assert torch.allclose(target_variance, torch.ones_like(t), rtol=1e-9)
+    assert torch.allclose(input_variance, torch.ones_like(t), rtol=1e-12, atol=0)
+    assert torch.allclose(target_variance, torch.ones_like(t), rtol=1e-9, atol=0)
 
 
 def test_the_target_has_unit_variance_on_data_that_are_not_gaussian(generator):
@@ -49,16 +49,16 @@ def test_c_skip_is_the_choice_that_makes_c_out_smallest(schedule):
     c_out_squared = (1 - c_skip * alpha) ** 2 * SIGMA_DATA**2 + c_skip**2 * sigma**2
     (slope,) = torch.autograd.grad(c_out_squared.sum(), c_skip)
     assert slope.abs().max() < 1e-12  # and a parabola that opens upwards has one minimum
-    assert torch.allclose(c_out_squared, c.c_out**2, rtol=1e-9)
+    assert torch.allclose(c_out_squared, c.c_out**2, rtol=1e-9, atol=0)
 
 
 def test_at_alpha_one_the_coefficients_are_those_of_karras_2022_table_1():
     sigma = torch.tensor([0.002, 0.5, 80.0], dtype=torch.float64)
     c, s = preconditioning(VE(), sigma, 0.5), 0.5
-    assert torch.allclose(c.c_skip, s**2 / (sigma**2 + s**2), rtol=1e-14)
-    assert torch.allclose(c.c_out, sigma * s / (sigma**2 + s**2).sqrt(), rtol=1e-14)
-    assert torch.allclose(c.c_in, 1 / (sigma**2 + s**2).sqrt(), rtol=1e-14)
-    assert torch.allclose(c.c_noise, sigma.log() / 4, rtol=1e-14)
+    assert torch.allclose(c.c_skip, s**2 / (sigma**2 + s**2), rtol=1e-14, atol=0)
+    assert torch.allclose(c.c_out, sigma * s / (sigma**2 + s**2).sqrt(), rtol=1e-14, atol=0)
+    assert torch.allclose(c.c_in, 1 / (sigma**2 + s**2).sqrt(), rtol=1e-14, atol=0)
+    assert torch.allclose(c.c_noise, sigma.log() / 4, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("schedule", [RectifiedFlow(), Cosine(), Sigmoid()], ids=lambda s: type(s).__name__)
@@ -99,7 +99,7 @@ def test_the_network_can_represent_the_exact_denoiser_of_any_gaussian(generator)
     x_t = torch.randn(len(t), 4, dtype=torch.float64, generator=generator)
     denoised = Preconditioned(network, schedule, SIGMA_DATA, event_shape=(4,), data_range=(-1.0, 1.0))(x_t, t)
     alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
-    assert torch.allclose(denoised, alpha * variance * x_t / (alpha**2 * variance + sigma**2), rtol=1e-10)
+    assert torch.allclose(denoised, alpha * variance * x_t / (alpha**2 * variance + sigma**2), rtol=1e-10, atol=0)
 
 
 def test_a_standard_deviation_that_is_not_positive_is_refused():

@@ -42,10 +42,12 @@ def test_curl_of_a_linear_denoiser_is_that_of_its_matrix(schedule):
     K = float(schedule.alpha(t)) * A
     value = curl(Linear(A, schedule), points(5, 2, 3), t)
     rotation, denoiser, score = (float(m.square().sum()) for m in (K - K.T, K, K - torch.eye(6)))
-    assert torch.allclose(value.rotation, every(5, rotation), rtol=1e-13)
-    assert torch.allclose(value.of_denoiser, every(5, rotation / denoiser).sqrt(), rtol=1e-13)
-    assert torch.allclose(value.of_score, every(5, rotation / score).sqrt(), rtol=1e-13)
-    assert torch.allclose(relative_curl(value.squares), torch.maximum(value.of_denoiser, value.of_score), rtol=1e-13)
+    assert torch.allclose(value.rotation, every(5, rotation), rtol=1e-13, atol=0)
+    assert torch.allclose(value.of_denoiser, every(5, rotation / denoiser).sqrt(), rtol=1e-13, atol=0)
+    assert torch.allclose(value.of_score, every(5, rotation / score).sqrt(), rtol=1e-13, atol=0)
+    assert torch.allclose(
+        relative_curl(value.squares), torch.maximum(value.of_denoiser, value.of_score), rtol=1e-13, atol=0
+    )
     assert value.rotation_error.tolist() == [0] * 5
 
 

@@ -10,6 +10,7 @@ from answering import answered, failures, planted
 from diffuscope.experiments import fixed_start
 from diffuscope.experiments.fixed_start import EXPERIMENT, POINT, START
 from diffuscope.experiments.moments import GaussianDenoiser, apart, at_ratios, distribution_after
+from diffuscope.findings import Line
 from diffuscope.samplers import DDPM, Heun, ReverseBridge, StochasticDDIM, posterior_variance, sample, upper_variance
 from diffuscope.schedules import Cosine
 from diffuscope.times import log_snr_times
@@ -190,6 +191,7 @@ def test_the_orders_of_the_frozen_denoiser_are_the_published_ones():
 def test_the_curve_of_ddim_is_the_error_of_its_affine_map():
     """Of x/alpha - m each step of w = sigma/alpha to w' keeps (s^2 + w w') / (s^2 + w^2), on data N(m, s^2)."""
     curve = order_in_full().charts[0].panels[0].marks[0]
+    assert isinstance(curve, Line)
     spread, expected = 0.5**2, []
     for count in fixed_start.STEPS:
         w = fixed_start.OU.noise_to_signal(log_snr_times(fixed_start.OU, 1.5, 1e-3, count)).double()

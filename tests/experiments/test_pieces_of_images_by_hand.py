@@ -57,7 +57,7 @@ def test_trajectories_are_shown_in_their_plane_on_the_circle():
     assert panel.equal_scales
     assert (circle.style, len(circle.x)) == ("dotted", 50)
     assert [math.hypot(x, y) for x, y in zip(circle.x, circle.y, strict=True)] == pytest.approx([1] * 50)
-    assert (circle.x[0], circle.y[0], circle.x[-1], circle.y[-1]) == pytest.approx((1, 0, 0, 1))
+    assert (circle.x[0], circle.y[0], circle.x[-1], circle.y[-1]) == pytest.approx((1, 0, 0, 1), abs=1e-15)
 
 
 def test_the_times_of_ddim_are_every_nineteenth_down_to_the_first():

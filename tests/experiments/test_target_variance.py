@@ -51,8 +51,8 @@ def test_the_copies_of_a_set_differ_in_their_targets_alone():
     with planted(f"{HERE}.networks.Nested.targets", staticmethod(all_denoise)), planted(f"{HERE}.networks.STEPS", 20):
         found = networks.dialed(1)
     for errors in (found.train, found.heldout):
-        assert torch.allclose(errors, errors[..., :1].expand_as(errors), rtol=1e-4)  # of float32
-        assert not torch.allclose(errors[:, 0], errors[:, 1], rtol=1e-2)
+        assert torch.allclose(errors, errors[..., :1].expand_as(errors), rtol=1e-4, atol=0)  # of float32
+        assert not torch.allclose(errors[:, 0], errors[:, 1], rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("off", [0.0, 0.5])
@@ -182,7 +182,7 @@ def test_sets_whose_noise_free_network_never_comes_so_far_are_left_out_on_both_s
 def test_the_share_along_the_mean_gradient_is_its_square_in_the_mean(generator):
     """E[|g|^2 - 2 gbar.g] = E|g|^2 - 2 |gbar|^2."""
     found = gradients.sample_gradients(generator)
-    assert torch.allclose((found.squares - found.influence).mean(1), 2 * found.mean, rtol=1e-9)
+    assert torch.allclose((found.squares - found.influence).mean(1), 2 * found.mean, rtol=1e-9, atol=0)
 
 
 def test_an_answer_follows_its_claims():

@@ -121,7 +121,7 @@ def test_the_displacement_at_the_end_is_the_one_at_the_level_carried_by_the_gaus
     distribution, times = contaminated(0.01), log_snr_times(VE(), 20.0, 1e-3, 60)
     error = teleport_error(ExactDenoiser(distribution, schedule), GAUSSIAN, x_start, times)
     # near clean data the two are the same coordinates: sqrt(lambda + sigma^2) against sqrt(lambda)
-    assert torch.allclose(error.at_level[-1], error.at_end[-1], rtol=1e-4)
+    assert torch.allclose(error.at_level[-1], error.at_end[-1], rtol=1e-4, atol=0)
     # along an eigenvector alone the carried displacement shrinks by sqrt(lambda / (lambda + sigma^2)) or more
     least, most = (float((value / (value + times[30] ** 2)).sqrt()) for value in (0.16, 2.25))
     ratio = error.at_end[30] / error.at_level[30]
@@ -183,7 +183,7 @@ def test_relative_units_do_not_change_with_the_units_of_the_data():
     times, x_start = log_snr_times(VE(), 20.0, 0.5, 20), start(VE(), 20.0)
     one = teleport_error(ExactDenoiser(distribution, VE()), GAUSSIAN, x_start, times)
     other = teleport_error(ExactDenoiser(scaled, VE()), GAUSSIAN.rescale(7.0, 0.0), 7 * x_start, 7 * times)
-    assert torch.allclose(one.relative, other.relative, rtol=1e-12)
+    assert torch.allclose(one.relative, other.relative, rtol=1e-12, atol=0)
 
 
 def test_bad_arguments_of_the_estimate_raise_with_the_reason():

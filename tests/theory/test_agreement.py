@@ -58,8 +58,8 @@ def test_fractions_between_gaussians_are_those_of_the_eigenvalues(schedule, t):
     assert (
         abs(float(found.pooled("denoised")[1] / (centered * (energy - DATA.mean.square().sum()) / energy)) - 1) < 1e-12
     )
-    assert torch.allclose(found.by_band[1], (1 - other / own).square(), rtol=1e-10)
-    assert torch.allclose(found.by_band[0], torch.ones(6, dtype=torch.float64), rtol=1e-12)
+    assert torch.allclose(found.by_band[1], (1 - other / own).square(), rtol=1e-10, atol=0)
+    assert torch.allclose(found.by_band[0], torch.ones(6, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 def test_the_cosine_of_a_multiple_is_one_and_that_of_the_constant_zero():
@@ -79,7 +79,7 @@ def test_score_residuals_are_those_of_scores_formed_one_by_one():
     other = ISOTROPIC.score(x_t, schedule.alpha(t), schedule.sigma(t))
     found = agreement(ExactDenoiser(DATA, schedule), CANDIDATES, x_t, t, mean=DATA.mean)
     each = (own - other).square().sum(1) / own.square().sum(1)
-    assert torch.allclose(found.per_sample("score")[:, 1], each, rtol=1e-10)
+    assert torch.allclose(found.per_sample("score")[:, 1], each, rtol=1e-10, atol=0)
 
 
 def test_nothing_depends_on_the_schedule_in_which_a_level_is_read():
@@ -114,10 +114,10 @@ def test_the_candidates_know_more_and_more_of_the_data(generator):
     found = analytic_candidates(data, (3,), generator=generator)
     assert list(found) == ["mean", "isotropic", "Gaussian", "3 Gaussians", "empirical"]
     x = data[:7] + 0.5
-    assert torch.allclose(found["mean"].score(x, 0.5, 2.0), (0.5 * data.mean(0) - x) / 4, rtol=1e-12)
+    assert torch.allclose(found["mean"].score(x, 0.5, 2.0), (0.5 * data.mean(0) - x) / 4, rtol=1e-12, atol=0)
     variance = data.var(0, correction=0).mean()
     expected = (0.5 * data.mean(0) - x) / (0.25 * variance + 4)
-    assert torch.allclose(found["isotropic"].score(x, 0.5, 2.0), expected, rtol=1e-12)
+    assert torch.allclose(found["isotropic"].score(x, 0.5, 2.0), expected, rtol=1e-12, atol=0)
     # the log-likelihood of the examples under noise that is small: every candidate fits better than the one before
     likelihood = [float(model.log_prob(data, 1.0, 0.1).mean()) for name, model in found.items() if name != "mean"]
     assert sorted(likelihood) == likelihood
@@ -129,11 +129,13 @@ def test_a_truncated_mixture_is_the_fit_of_that_rank(generator):
     (_, _, full), (_, _, two) = mixtures_of(data, (3,), (6, 2), generator=generator)
     direct = GaussianMixture.fit_kmeans(data, 3, rank=2, generator=generator.set_state(state))
     x = data[:9] + 0.3
-    assert torch.allclose(two.denoise(x, 1.0, 0.3), direct.denoise(x, 1.0, 0.3), rtol=1e-9)
-    assert not torch.allclose(two.denoise(x, 1.0, 0.3), full.denoise(x, 1.0, 0.3), rtol=1e-3)
+    assert torch.allclose(two.denoise(x, 1.0, 0.3), direct.denoise(x, 1.0, 0.3), rtol=1e-9, atol=0)
+    assert not torch.allclose(two.denoise(x, 1.0, 0.3), full.denoise(x, 1.0, 0.3), rtol=1e-3, atol=0)
     low = full.truncate(4).truncate(2)
-    assert torch.allclose(low.tail_variances, two.tail_variances, rtol=1e-10)
-    assert torch.allclose(two.as_gaussian().trace * torch.ones(()), torch.tensor(full.as_gaussian().trace), rtol=1e-10)
+    assert torch.allclose(low.tail_variances, two.tail_variances, rtol=1e-10, atol=0)
+    assert torch.allclose(
+        two.as_gaussian().trace * torch.ones(()), torch.tensor(full.as_gaussian().trace), rtol=1e-10, atol=0
+    )
 
 
 def test_one_gaussian_of_full_rank_in_the_map_is_the_gaussian_with_its_ridge(generator):
@@ -146,7 +148,7 @@ def test_one_gaussian_of_full_rank_in_the_map_is_the_gaussian_with_its_ridge(gen
     found = mixture_map(mixtures_of(data, (1, 3), (0, 6), generator=generator), {(1.0, 0.4): (x_t, D)}, gaussian.mean)
     assert list(found) == [(1, 0), (1, 6), (3, 0), (3, 6)]
     alone = compared(x_t, D, [ridged.denoise(x_t, 1.0, 0.4)], gaussian.mean, None, 1.0, 0.4)
-    assert torch.allclose(found[1, 6][0].per_sample("score"), alone.per_sample("score"), rtol=1e-8)
+    assert torch.allclose(found[1, 6][0].per_sample("score"), alone.per_sample("score"), rtol=1e-8, atol=0)
     assert float(found[3, 6][0].pooled("score")) < float(found[1, 6][0].pooled("score"))
 
 

@@ -86,18 +86,18 @@ def test_two_layers_are_the_printed_logistic():
     lam, best = VARIANCES[:4], optimal_weights(VARIANCES[:4], 1, SIGMA)
     times = double(0.0, 0.2, 3.0)
     printed = best * 0.02 / ((best - 0.02) * torch.exp(-8 * lam * times[:, None]) + 0.02)
-    assert torch.allclose(two_layer_flow(lam, times, 0.02, alpha=1, sigma=SIGMA), printed, rtol=1e-12)
+    assert torch.allclose(two_layer_flow(lam, times, 0.02, alpha=1, sigma=SIGMA), printed, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("flow", [one_layer_flow, two_layer_flow])
 def test_the_flow_begins_at_its_start_ends_at_the_exact_denoiser_and_is_a_semigroup(flow):
     at = lambda time, start: flow(VARIANCES, double(time), start, alpha=ALPHA, sigma=SIGMA)[0]  # noqa: E731
-    assert torch.allclose(at(0.0, 0.2), torch.full((5,), 0.2, dtype=torch.float64), rtol=1e-15)
-    assert torch.allclose(at(1.7, 0.2), at(1.2, at(0.5, 0.2)), rtol=1e-13)
+    assert torch.allclose(at(0.0, 0.2), torch.full((5,), 0.2, dtype=torch.float64), rtol=1e-15, atol=0)
+    assert torch.allclose(at(1.7, 0.2), at(1.2, at(0.5, 0.2)), rtol=1e-13, atol=0)
     exact = Gaussian(torch.zeros(5), torch.eye(5, dtype=torch.float64), VARIANCES)
     gain = exact.denoise(torch.eye(5, dtype=torch.float64), ALPHA, SIGMA).diag()
     assert torch.allclose(at(1e6, 0.2), gain, atol=1e-6)  # the variance 0 decays by a power in two layers
-    assert torch.allclose(optimal_weights(VARIANCES, ALPHA, SIGMA), gain, rtol=1e-14)
+    assert torch.allclose(optimal_weights(VARIANCES, ALPHA, SIGMA), gain, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_without_a_mean_the_principal_components_learn_apart():
     modes = data.eigenvectors.T @ learned.weight @ data.eigenvectors
     expected = one_layer_flow(data.eigenvalues, double(0.6), 0.2, alpha=ALPHA, sigma=SIGMA)[0]
     assert torch.allclose(modes, expected.diag(), rtol=0, atol=1e-14)
-    assert torch.allclose(learned.bias, start.bias * math.exp(-1.2), rtol=1e-13)
+    assert torch.allclose(learned.bias, start.bias * math.exp(-1.2), rtol=1e-13, atol=0)
 
 
 def test_a_mean_along_a_component_mixes_it_with_the_bias():
@@ -315,8 +315,8 @@ def test_long_training_generates_what_the_exact_denoiser_does(generated):
     lam, schedule = VARIANCES[:3], VE(0.05, 10.0)
     exact = Gaussian(torch.zeros(3), torch.eye(3, dtype=torch.float64), lam)
     moved = exact.flow(10 * torch.eye(3, dtype=torch.float64), schedule, 10.0, 0.05).diag() ** 2
-    assert torch.allclose(learned_variance(lam, sigma_0=0.05, sigma_T=10.0), moved, rtol=1e-13)
-    assert torch.allclose(generated(lam, double(1e5), 0.1, sigma_0=0.05, sigma_T=10.0)[0], moved, rtol=1e-12)
+    assert torch.allclose(learned_variance(lam, sigma_0=0.05, sigma_T=10.0), moved, rtol=1e-13, atol=0)
+    assert torch.allclose(generated(lam, double(1e5), 0.1, sigma_0=0.05, sigma_T=10.0)[0], moved, rtol=1e-12, atol=0)
 
 
 # emergence
@@ -327,7 +327,7 @@ def test_the_weights_of_one_layer_emerge_with_the_noised_variance_and_not_with_i
     lam, sigma = torch.logspace(-3, 1, 20, dtype=torch.float64), 0.5
     halves = math.log(2) / (2 * (lam + sigma**2))
     curves = one_layer_flow(lam, halves, 0.0, alpha=1, sigma=sigma)
-    assert torch.allclose(curves.diag(), optimal_weights(lam, 1, sigma) / 2, rtol=1e-12)
+    assert torch.allclose(curves.diag(), optimal_weights(lam, 1, sigma) / 2, rtol=1e-12, atol=0)
     assert fit_power_law(lam + sigma**2, halves).exponent == pytest.approx(-1, abs=1e-12)
     assert fit_power_law(lam, halves, lam < 0.01).exponent > -0.05
 
@@ -340,7 +340,7 @@ def test_the_generated_variance_scales_exactly_when_the_noise_levels_scale_with_
     for generated in (one_layer_generated_variance, two_layer_generated_variance):
         small = generated(lam, tau, 0.1, sigma_0=0.03, sigma_T=8.0)
         large = generated(k * lam, tau / k, 0.1, sigma_0=0.03 * k**0.5, sigma_T=8.0 * k**0.5)
-        assert torch.allclose(large, k * small, rtol=1e-12)
+        assert torch.allclose(large, k * small, rtol=1e-12, atol=0)
 
 
 def test_emergence_is_found_where_an_exponential_curve_crosses_its_geometric_mean():
@@ -349,7 +349,7 @@ def test_emergence_is_found_where_an_exponential_curve_crosses_its_geometric_mea
     curves = torch.stack([times**1.5, times**-0.7, torch.ones_like(times)], 1)
     final = double(1e4**1.5 * times[0] ** 1.5, 1e4**-0.7 * times[0] ** -0.7, 5.0)
     found = emergence_times(times, curves, final)
-    assert torch.allclose(found[:2], double(1.0, 1.0), rtol=1e-12)
+    assert torch.allclose(found[:2], double(1.0, 1.0), rtol=1e-12, atol=0)
     assert bool(found[2].isnan())
 
 
@@ -358,11 +358,11 @@ def test_a_kinked_curve_crosses_in_its_first_interval_and_a_touch_is_a_crossing(
     times = double(1.0, 2.0, 4.0, 8.0)
     curves = torch.stack([double(1.0, 9.0, 9.1, 9.0), double(1.0, 1.0, 3.0, 9.0), double(1.0, 1.0, 1.0, 9.0)], 1)
     found = emergence_times(times, curves, double(9.0, 9.0, 9.0))
-    assert torch.allclose(found, double(2**0.5, 4.0, 32**0.5), rtol=1e-14)
+    assert torch.allclose(found, double(2**0.5, 4.0, 32**0.5), rtol=1e-14, atol=0)
     # a start at 0 has no logarithm: what crosses before the first time > 0 is not found, what crosses later is
     found = emergence_times(double(0.0, 2.0, 4.0, 8.0), curves, double(9.0, 9.0, 9.0))
     assert bool(found[0].isnan())
-    assert torch.allclose(found[1:], double(4.0, 32**0.5), rtol=1e-14)
+    assert torch.allclose(found[1:], double(4.0, 32**0.5), rtol=1e-14, atol=0)
 
 
 def test_an_exponent_is_found_with_an_interval_that_covers():

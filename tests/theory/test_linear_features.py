@@ -60,7 +60,7 @@ def test_noise_within_a_bin_is_its_variance_over_its_examples_and_bins_are_indep
     assert torch.allclose(kernel.weight_covariance[0, 0], expected, atol=4e-3 * float(expected.max()))
     at = torch.tensor([[-1.2], [-0.4], [0.4], [1.2]], dtype=torch.float64)
     scores = kernel.covariance(at, t, at, t)[:, 0, 0] * sigma**4 / alpha**2
-    assert torch.allclose(scores, expected.diagonal(), rtol=4e-3)
+    assert torch.allclose(scores, expected.diagonal(), rtol=4e-3, atol=0)
     assert float(kernel.covariance(at[:2], t, at[2:], t).abs().max()) < 1e-12
 
 
@@ -79,7 +79,7 @@ def test_least_squares_on_gaussian_data_has_the_textbook_variance(dimension):
     e = x - alpha * mu
     distance = (e @ torch.linalg.inv(Sigma) * e).sum(1)
     expected = C * (1 + distance)[:, None, None] / n
-    assert torch.allclose(kernel.covariance(x, t, x, t), expected, rtol=1e-6)
+    assert torch.allclose(kernel.covariance(x, t, x, t), expected, rtol=1e-6, atol=0)
     assert kernel.mean_variance == pytest.approx(sigma**2 * float(C.trace()) * (1 + dimension) / n, rel=1e-6)
     assert torch.allclose(kernel.score(x, t), -e @ torch.linalg.inv(Sigma), atol=1e-6)  # no misfit: the exact score
 
@@ -236,7 +236,7 @@ def test_drawn_fields_have_the_mean_and_the_covariance_of_the_kernel():
     measured = (one - one.mean(0)).mT @ (other - other.mean(0)) / (n - 1)
     assert float(((measured - across) / sizes).abs().max()) < 4 * math.sqrt(2 / n)
     assert float((across / sizes).abs().max()) > 0.2  # the field is one function: far points are correlated
-    assert torch.allclose(across, kernel.covariance(y, u, x, t)[0].mT, rtol=1e-9)
+    assert torch.allclose(across, kernel.covariance(y, u, x, t)[0].mT, rtol=1e-9, atol=0)
 
 
 def test_half_the_nodes_change_little_and_the_statement_knows_the_first_order_from_less():
@@ -257,7 +257,7 @@ def test_noise_falls_as_one_over_the_examples():
     kernel = LinearFeatures.of(POPULATION, BUMPS, samples=100, ridge=0.1)
     x = torch.tensor([[0.3]], dtype=torch.float64)
     more = replace(kernel, samples=400)
-    assert torch.allclose(4 * more.covariance(x, 0.2, x, 0.2), kernel.covariance(x, 0.2, x, 0.2), rtol=1e-12)
+    assert torch.allclose(4 * more.covariance(x, 0.2, x, 0.2), kernel.covariance(x, 0.2, x, 0.2), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_the_amplitude_is_the_covariance_of_the_target_times_kappa_and_half_g_sq
     x = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     D = float(VP().g_squared(0.4)) / 2
     C = kernel.proxy.covariance(x, 0.4)
-    assert torch.allclose(kernel.amplitude(x, 0.4).matvec(x), 0.7 * D**2 * C.matvec(x), rtol=1e-12)
+    assert torch.allclose(kernel.amplitude(x, 0.4).matvec(x), 0.7 * D**2 * C.matvec(x), rtol=1e-12, atol=0)
 
 
 def test_a_single_example_leaves_no_noise():
@@ -178,7 +178,7 @@ def test_a_constant_shift_of_the_score_displaces_all_ends_by_the_closed_form():
     moved = quenched_sample(fields, VE(), x, times, method="heun")
     still = quenched_sample(kernel.score, VE(), x, times, method="heun")
     shift = fields(torch.zeros(6, 1, 2, dtype=torch.float64), 1.0)
-    assert torch.allclose(moved - still, (kernel.response(10.0, 0.1) * shift).expand_as(x), rtol=1e-3)
+    assert torch.allclose(moved - still, (kernel.response(10.0, 0.1) * shift).expand_as(x), rtol=1e-3, atol=0)
 
 
 def test_the_quenched_covariance_is_that_of_the_steps_and_converges_to_the_double_integral():
@@ -194,8 +194,10 @@ def test_the_quenched_covariance_is_that_of_the_steps_and_converges_to_the_doubl
     shift = fields(torch.zeros(1, 1, 2, dtype=torch.float64), 1.0)
     ratio = ((moved - still) / shift)[0, 0]
     found = semiclassical_quenched(kernel, x, times)
-    assert torch.allclose(found.covariance[0], (kernel.strength * ratio[0]) ** 2 * torch.eye(2).double(), rtol=1e-10)
-    assert torch.allclose(found.mean, still[0], rtol=1e-12)
+    assert torch.allclose(
+        found.covariance[0], (kernel.strength * ratio[0]) ** 2 * torch.eye(2).double(), rtol=1e-10, atol=0
+    )
+    assert torch.allclose(found.mean, still[0], rtol=1e-12, atol=0)
     exact = (kernel.strength * kernel.response(10.0, 0.1)) ** 2
     order = measured_order(lambda n: abs(float(covariance(n)[0, 0]) - exact), [20, 40, 80])
     assert abs(order.order - 1) < 0.1
@@ -237,7 +239,7 @@ def test_the_propagator_is_the_derivative_of_the_end(schedule):
         step[i] = 1e-5
         ahead, behind = (quenched_sample(field, schedule, (x + s * step)[None], times)[0] for s in (1, -1))
         assert torch.allclose((ahead - behind) / 2e-5, found.propagator[:, :, i], rtol=1e-6, atol=1e-7)
-    assert torch.allclose(found.mean, quenched_sample(field, schedule, x[None], times)[0], rtol=1e-12)
+    assert torch.allclose(found.mean, quenched_sample(field, schedule, x[None], times)[0], rtol=1e-12, atol=0)
 
 
 def test_samples_of_weak_noise_have_the_semiclassical_covariance():
