@@ -17,7 +17,7 @@ def test_pytest_adds_no_absolute_tolerance_to_a_relative_one():
 
 
 def relative_alone(source: str) -> list[int]:
-    """The lines of calls of `allclose` and `isclose` that state `rtol` and no `atol`; NumPy and PyTorch add 1e-8 there."""
+    """The lines of calls of `allclose` and `isclose` with `rtol`, without `atol`: NumPy and PyTorch add 1e-8 then."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     close = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr in {"allclose", "isclose"}]
     stated = [({keyword.arg for keyword in call.keywords}, call.lineno) for call in close]
